@@ -1,0 +1,170 @@
+// Package options reads and checks the deploy options: the context values that `cdk … -c key=value`
+// and `berth cost -c key=value` take. The stack, the price estimate and the command read the same
+// ones, and the documentation's table is generated from Table.
+package options
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"berth/internal/contract"
+)
+
+// Options is a complete, checked set of deploy options.
+type Options struct {
+	ProjectName         string
+	Environment         string
+	CPU                 int // units; 1024 make one vCPU
+	MemoryMiB           int
+	UseFargateSpot      bool
+	LogRetentionDays    int // 0: for ever
+	Architecture        Architecture
+	VpcID               string // VpcDefault, VpcNew or an id
+	AlertEmail          string // empty: nobody is subscribed
+	FileSystemID        string // empty: the stack makes its own
+	SpendLimitUSD       float64
+	EphemeralStorageGiB int
+	MaxSessions         int
+	AnthropicBaseURL    string
+}
+
+// Architecture of the task and so of its image, as ECS names it in lower case.
+type Architecture string
+
+// The architectures that Fargate runs Linux tasks on.
+const (
+	ARM64 Architecture = "arm64"
+	X8664 Architecture = "x86_64"
+)
+
+// Values of the option vpcId that are not an id.
+const (
+	VpcDefault = "default"
+	VpcNew     = "new"
+)
+
+// Names derives the deployment's resource names.
+func (o Options) Names() contract.Names {
+	return contract.Names{Project: o.ProjectName, Environment: o.Environment}
+}
+
+// Production reports whether the deployment's data is to outlive its stack.
+func (o Options) Production() bool { return o.Environment == contract.Production }
+
+// Error says which option has which value, and what it may have. It fits on one line.
+type Error struct{ Option, Value, Allowed string }
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("option %s: %s is not allowed; use %s", e.Option, quote(e.Value), e.Allowed)
+}
+
+// Parse checks values, fills in the defaults of those that are not named, and returns the options.
+//
+// The error joins one *Error for each bad option, so that all of them are seen at once.
+func Parse(values map[string]string) (Options, error) {
+	var (
+		parsed Options
+		errs   []error
+	)
+	for _, option := range Table {
+		value, given := values[option.Name]
+		if !given {
+			value = option.Default
+		}
+		if !given && value == "" {
+			continue
+		}
+		if !option.set(&parsed, value) {
+			errs = append(errs, &Error{option.Name, value, option.Allowed})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if !Known(name) {
+			errs = append(errs, fmt.Errorf("unknown option %s; the options are %s", quote(name), strings.Join(names(), ", ")))
+		}
+	}
+	if len(errs) == 0 {
+		errs = append(errs, checkFargatePair(parsed), checkNames(parsed.Names()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Options{}, err
+	}
+	return parsed, nil
+}
+
+// ParseAssignments parses values written as "key=value", as the command line has them.
+func ParseAssignments(assignments []string) (Options, error) {
+	values := make(map[string]string, len(assignments))
+	for _, assignment := range assignments {
+		name, value, found := strings.Cut(assignment, "=")
+		if !found || name == "" {
+			return Options{}, fmt.Errorf("option %s is not of the form key=value, such as cpu=4096", quote(assignment))
+		}
+		values[name] = value
+	}
+	return Parse(values)
+}
+
+// FromContext takes the options out of a CDK context, which also carries the CDK's own feature flags
+// and cached look-ups. Their keys hold a colon or a slash, which no option's name does.
+//
+// Values from cdk.json may be JSON numbers and booleans; those given with -c are strings.
+func FromContext(context map[string]any) (Options, error) {
+	values := make(map[string]string)
+	for name, value := range context {
+		if strings.ContainsAny(name, ":/") {
+			continue
+		}
+		switch value := value.(type) {
+		case string:
+			values[name] = value
+		case bool:
+			values[name] = strconv.FormatBool(value)
+		case float64:
+			values[name] = strconv.FormatFloat(value, 'f', -1, 64)
+		default:
+			return Options{}, fmt.Errorf("option %s: a %T is not allowed; use a string, a number or a boolean", quote(name), value)
+		}
+	}
+	return Parse(values)
+}
+
+// Known reports whether there is an option of that name.
+func Known(name string) bool { return slices.Contains(names(), name) }
+
+func names() []string {
+	all := make([]string, len(Table))
+	for i, option := range Table {
+		all[i] = option.Name
+	}
+	return all
+}
+
+// checkNames finds the name made from the two that its service would refuse for its length.
+func checkNames(made contract.Names) error {
+	over, worst := 0, contract.NameLimit{}
+	for _, limit := range made.Limits() {
+		if n := len(limit.Name) - limit.Max; n > over {
+			over, worst = n, limit
+		}
+	}
+	if over == 0 {
+		return nil
+	}
+	return &Error{"projectName", made.Project, fmt.Sprintf(
+		"at most %d characters with environment %s: the %s would be called %s, and takes %d",
+		len(made.Project)-over, made.Environment, worst.Resource, quote(worst.Name), worst.Max)}
+}
+
+// quote shows a value on one line whatever is in it, cut short where it is long.
+func quote(value string) string {
+	const most = 80
+	if len(value) > most {
+		value = value[:most] + "…"
+	}
+	return strconv.Quote(value)
+}
