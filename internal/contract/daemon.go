@@ -67,3 +67,18 @@ var Metrics = []string{
 	MetricQueueDepth, MetricActiveSessions, MetricInterruptions, MetricResumes,
 	MetricHeartbeat, MetricKeyRefused, MetricSpendMonth,
 }
+
+// Log lines are JSON objects, one a line. These are the fields and the message that the dashboard's
+// queries read.
+const (
+	LogFieldLevel     = "level" // ERROR and WARN are counted
+	LogFieldMessage   = "msg"
+	LogFieldSession   = "session"
+	LogFieldState     = "state"
+	LogFieldErrorCode = "error_code"
+	LogFieldError     = "error"
+	LogFieldCostUSD   = "cost_usd"
+	LogFieldDuration  = "duration_seconds"
+
+	LogSessionEnded = "session ended"
+)

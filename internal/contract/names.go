@@ -40,6 +40,9 @@ func (n Names) BackupPlan() string { return n.Stack() + "-daily" }
 // DeploymentRule is the EventBridge rule that matches failed deployments of the service.
 func (n Names) DeploymentRule() string { return n.Stack() + "-deployment-failed" }
 
+// BackupRule is the EventBridge rule that matches failed backup jobs of the vault.
+func (n Names) BackupRule() string { return n.Stack() + "-backup-failed" }
+
 // Alarm is the name of one of the Alarms.
 func (n Names) Alarm(suffix string) string { return n.Stack() + "-" + suffix }
 

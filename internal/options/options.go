@@ -23,9 +23,10 @@ type Options struct {
 	UseFargateSpot      bool
 	LogRetentionDays    int // 0: for ever
 	Architecture        Architecture
-	VpcID               string // VpcDefault, VpcNew or an id
-	AlertEmail          string // empty: nobody is subscribed
-	FileSystemID        string // empty: the stack makes its own
+	VpcID               string   // VpcDefault, VpcNew or an id
+	AvailabilityZones   []string // empty: all that the VPC has
+	AlertEmail          string   // empty: nobody is subscribed
+	FileSystemID        string   // empty: the stack makes its own
 	SpendLimitUSD       float64
 	EphemeralStorageGiB int
 	MaxSessions         int

@@ -68,6 +68,12 @@ var Table = []Option{
 			o.VpcID = s
 			return s == VpcDefault || s == VpcNew || vpcID.MatchString(s)
 		}},
+	{"availabilityZones", "", "zones' names with commas between, such as us-east-1a,us-east-1b",
+		"Zones to use, where the VPC has one that Fargate or EFS does not serve; else all of them",
+		func(o *Options, s string) bool {
+			o.AvailabilityZones = strings.Split(s, ",")
+			return !slices.ContainsFunc(o.AvailabilityZones, func(zone string) bool { return !zoneName.MatchString(zone) })
+		}},
 	{"fileSystemId", "", "a file system's id such as fs-0123456789abcdef0",
 		"Adopt this EFS file system, which has no mount target, instead of making one", func(o *Options, s string) bool {
 			o.FileSystemID = s
@@ -101,6 +107,7 @@ var Table = []Option{
 var (
 	projectName  = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	vpcID        = regexp.MustCompile(`^vpc-[0-9a-f]{8}([0-9a-f]{9})?$`)
+	zoneName     = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$`)
 	fileSystemID = regexp.MustCompile(`^fs-[0-9a-f]{8}([0-9a-f]{9})?$`)
 	dollars      = regexp.MustCompile(`^[1-9][0-9]*(\.[0-9]{1,2})?$`)
 	wholeNumber  = regexp.MustCompile(`^[1-9][0-9]{0,8}$`)

@@ -1,0 +1,80 @@
+// Command infra is berth's AWS CDK app. The CDK CLI runs it, as cdk.json says, and reads the stack that
+// it writes: one stack, named after the project and the environment.
+//
+// Each part of the stack is a construct in a file of its own: network, storage, registry, secrets,
+// compute, access, observability, backup and outputs. stack.go puts them together.
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+
+	"berth/internal/options"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "berth: "+strings.ReplaceAll(err.Error(), "\n", "\nberth: "))
+		os.Exit(1)
+	}
+}
+
+// run reads the options from the context that the CDK CLI passes in, and writes the stack's template
+// where the CLI expects it. Nothing is written if an option is wrong.
+func run() (err error) {
+	prepareNode()
+	defer jsii.Close()
+	// The CDK reports a mistake by a panic, whose message is the only part of use to a reader.
+	defer func() {
+		if problem := recover(); problem != nil {
+			err = fmt.Errorf("synthesis failed: %v", problem)
+		}
+	}()
+
+	app := newApp(nil)
+	context, _ := app.Node().GetAllContext(nil).(map[string]any)
+	opts, err := options.FromContext(context)
+	if err != nil {
+		return err
+	}
+	if _, err := newStack(app, opts, awsEnvironment()); err != nil {
+		return err
+	}
+	app.Synth(nil)
+	return nil
+}
+
+// newApp makes a CDK app that records no construct tree and no stack traces: nobody reads them, and
+// they take a third of the time. The context is what -c and cdk.json hold; nil takes it from the CLI.
+func newApp(context *map[string]any) awscdk.App {
+	return awscdk.NewApp(&awscdk.AppProps{
+		Context:            context,
+		AnalyticsReporting: jsii.Bool(false),
+		StackTraces:        jsii.Bool(false),
+		TreeMetadata:       jsii.Bool(false),
+	})
+}
+
+// awsEnvironment is the account and region of the credentials that the CDK CLI found; nil without any.
+func awsEnvironment() *awscdk.Environment {
+	account, region := os.Getenv("CDK_DEFAULT_ACCOUNT"), os.Getenv("CDK_DEFAULT_REGION")
+	if account == "" || region == "" {
+		return nil
+	}
+	return &awscdk.Environment{Account: &account, Region: &region}
+}
+
+// prepareNode sets the environment of the Node.js process in which jsii runs the CDK.
+func prepareNode() {
+	setDefault := func(name, value string) {
+		if _, set := os.LookupEnv(name); !set {
+			os.Setenv(name, value)
+		}
+	}
+	// Every supported Node works; which one it is concerns whoever installed it, not each run.
+	setDefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
+}

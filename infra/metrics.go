@@ -1,0 +1,84 @@
+package main
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsecs"
+	"github.com/aws/jsii-runtime-go"
+
+	"berth/internal/contract"
+	"berth/internal/options"
+)
+
+// Statistics, as CloudWatch calls them.
+const (
+	average     = "Average"
+	sum         = "Sum"
+	minimum     = "Minimum"
+	maximum     = "Maximum"
+	sampleCount = "SampleCount"
+	median      = "p50"
+	tail        = "p95"
+)
+
+// metrics makes the CloudWatch metrics of one deployment, for alarms and dashboard alike.
+type metrics struct {
+	service              awsecs.FargateService
+	serviceName, cluster *string
+	environment, volume  *string
+}
+
+func newMetrics(opts options.Options, made parts) metrics {
+	return metrics{
+		service:     made.compute.service,
+		serviceName: made.compute.service.ServiceName(),
+		cluster:     made.compute.cluster.ClusterName(),
+		environment: jsii.String(opts.Names().MetricEnvironment()),
+		volume:      made.storage.fileSystem.FileSystemId(),
+	}
+}
+
+// agent is a metric that berthd publishes.
+func (m metrics) agent(name, statistic string, period awscdk.Duration) awscloudwatch.Metric {
+	return metric(contract.MetricNamespace, name, statistic, period, map[string]*string{contract.MetricDimension: m.environment})
+}
+
+// insights is a metric of the service that Container Insights collects.
+func (m metrics) insights(name, statistic string, period awscdk.Duration) awscloudwatch.Metric {
+	return metric("ECS/ContainerInsights", name, statistic, period,
+		map[string]*string{"ClusterName": m.cluster, "ServiceName": m.serviceName})
+}
+
+// fileSystem is a metric of the volume.
+func (m metrics) fileSystem(name, statistic string, period awscdk.Duration) awscloudwatch.Metric {
+	return metric("AWS/EFS", name, statistic, period, map[string]*string{"FileSystemId": m.volume})
+}
+
+// ruleMatches counts the events that an EventBridge rule matched.
+func (m metrics) ruleMatches(rule *string, period awscdk.Duration) awscloudwatch.Metric {
+	return metric("AWS/Events", "TriggeredRules", sum, period, map[string]*string{"RuleName": rule})
+}
+
+// perSecond turns a metric's sum or count over a period into a rate.
+func perSecond(label string, of awscloudwatch.Metric) awscloudwatch.MathExpression {
+	return expression("m/PERIOD(m)", label, map[string]awscloudwatch.Metric{"m": of})
+}
+
+func metric(namespace, name, statistic string, period awscdk.Duration, dimensions map[string]*string) awscloudwatch.Metric {
+	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
+		Namespace: &namespace, MetricName: &name, Statistic: &statistic, Period: period, DimensionsMap: &dimensions,
+	})
+}
+
+func expression(formula, label string, using map[string]awscloudwatch.Metric) awscloudwatch.MathExpression {
+	metrics := make(map[string]awscloudwatch.IMetric, len(using))
+	var period awscdk.Duration
+	for name, metric := range using {
+		metrics[name], period = metric, metric.Period()
+	}
+	return awscloudwatch.NewMathExpression(&awscloudwatch.MathExpressionProps{
+		Expression: &formula, Label: &label, UsingMetrics: &metrics, Period: period,
+	})
+}
+
+func minutes(n int) awscdk.Duration { return awscdk.Duration_Minutes(jsii.Number(n)) }

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsecr"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+
+	"berth/internal/contract"
+	"berth/internal/options"
+)
+
+// newStack adds the whole deployment to the app as one stack. Without an environment (no credentials)
+// the template can be read and checked, but has placeholders for the network.
+//
+// The stack has no assets and its template stays under the 51,200 bytes that CloudFormation takes
+// directly, so it needs no bootstrap stack and no bucket.
+func newStack(app constructs.Construct, opts options.Options, env *awscdk.Environment) (awscdk.Stack, error) {
+	names := opts.Names()
+	stack := awscdk.NewStack(app, jsii.String(names.Stack()), &awscdk.StackProps{
+		StackName:   jsii.String(names.Stack()),
+		Description: jsii.String("berth: an always-on Claude Code agent"),
+		Env:         env,
+		Synthesizer: awscdk.NewBootstraplessSynthesizer(nil),
+	})
+	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagProject), &opts.ProjectName, nil)
+	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagEnvironment), &opts.Environment, nil)
+	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagManagedBy), jsii.String(contract.ManagedBy), nil)
+
+	var (
+		made parts
+		err  error
+	)
+	if made.network, err = newNetwork(stack, opts); err != nil {
+		return nil, err
+	}
+	made.parameters = newParameters(stack)
+	made.registry = newRegistry(stack, opts)
+	made.secrets = newSecrets(stack, opts)
+	made.storage = newStorage(stack, opts, made.network)
+	made.logs = newLogGroup(stack, opts)
+	made.access = newAccess(stack, made.registry, made.secrets, made.storage, made.logs)
+	made.compute = newCompute(stack, opts, made)
+	made.backup = newBackup(stack, opts, made.storage)
+	made.alerts = newAlerts(stack, opts)
+	made.dashboard = newObservability(stack, opts, made)
+	newBudget(stack, opts, made.alerts)
+	newOutputs(stack, opts, made)
+	return stack, nil
+}
+
+// parts are the stack's constructs. Each takes what it builds on from those before it.
+type parts struct {
+	parameters parameters
+	network    network
+	registry   awsecr.Repository
+	secrets    secrets
+	storage    storage
+	logs       awslogs.LogGroup
+	access     access
+	compute    compute
+	backup     backup
+	alerts     awssns.Topic
+	dashboard  awscloudwatch.Dashboard
+}
+
+// parameters are what changes between deployments of the same template. The CDK CLI keeps the values
+// of the last deployment unless it is given others, so that no deployment changes what runs by accident.
+type parameters struct {
+	imageRef     *string  // appended to the repository's URI
+	desiredCount *float64 // tasks
+}
+
+func newParameters(stack awscdk.Stack) parameters {
+	imageRef := awscdk.NewCfnParameter(stack, jsii.String(contract.ParamImageRef), &awscdk.CfnParameterProps{
+		Type:                  jsii.String("String"),
+		Default:               contract.DefaultImageRef,
+		Description:           jsii.String("Image in the repository: :tag or @sha256:digest"),
+		AllowedPattern:        jsii.String(`^(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`),
+		ConstraintDescription: jsii.String("must be :tag or @sha256:digest"),
+	})
+	desiredCount := awscdk.NewCfnParameter(stack, jsii.String(contract.ParamDesiredCount), &awscdk.CfnParameterProps{
+		Type:        jsii.String("Number"),
+		Default:     0,
+		MinValue:    jsii.Number(0),
+		MaxValue:    jsii.Number(1),
+		Description: jsii.String("Tasks: 0 until the repository holds an image, or to pause; then 1"),
+	})
+	return parameters{imageRef.ValueAsString(), desiredCount.ValueAsNumber()}
+}
+
+// removal is what becomes of data when its stack is deleted.
+func removal(opts options.Options) awscdk.RemovalPolicy {
+	if opts.Production() {
+		return awscdk.RemovalPolicy_RETAIN
+	}
+	return awscdk.RemovalPolicy_DESTROY
+}
