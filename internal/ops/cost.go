@@ -1,0 +1,93 @@
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/pricing"
+
+	"berth/internal/cost"
+	"berth/internal/options"
+)
+
+// Cost is the verb `berth cost`: it estimates what a deployment costs a month.
+type Cost struct {
+	Context []string `name:"context" short:"c" sep:"none" placeholder:"key=value" help:"A deploy option, as the CDK CLI takes it; repeat it for more."`
+	Region  string   `name:"region" placeholder:"us-east-1" help:"Region to price; without it AWS_REGION, AWS_DEFAULT_REGION, or us-east-1."`
+	Live    bool     `name:"live" help:"Ask the AWS Price List API for the prices, with your AWS credentials (pricing:GetProducts)."`
+	JSON    bool     `name:"json" help:"Write JSON."`
+
+	cost.Assumptions `embed:"" group:"Assumptions"`
+}
+
+// Help is the long help.
+func (Cost) Help() string {
+	return `Prices come from a dated table inside berth, each with its source; --live asks AWS instead.
+
+Examples:
+  berth cost
+  berth cost -c useFargateSpot=true -c cpu=1024 -c memory=4096 -c logRetentionDays=3
+  berth cost -c architecture=arm64 --sessions-per-day 20 --cost-per-session 0.80
+  berth cost --region eu-central-1 --live --json
+
+Exit codes: 0 estimated; 1 failed, or a price is missing; 2 a flag or option cannot be used.`
+}
+
+// Run writes the estimate to stdio.Out.
+func (c *Cost) Run(ctx context.Context, stdio Stdio) error {
+	parsed, err := options.ParseAssignments(c.Context)
+	if err != nil {
+		return &UsageError{err}
+	}
+	if err := c.Assumptions.Check(); err != nil {
+		return &UsageError{err}
+	}
+	region, err := chooseRegion(c.Region, stdio.Getenv, cost.HomeRegion)
+	if err != nil {
+		return err
+	}
+	table, err := c.prices(ctx, parsed, region)
+	if err != nil {
+		return err
+	}
+	estimate, err := cost.New(parsed, c.Assumptions, table)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(stdio.Out, estimate)
+	}
+	return cost.WriteText(stdio.Out, estimate)
+}
+
+// prices loads the embedded table, or asks AWS for the prices that the estimate takes.
+func (c *Cost) prices(ctx context.Context, parsed options.Options, region string) (cost.Table, error) {
+	if !c.Live {
+		return cost.Load(region)
+	}
+	aws, err := config.LoadDefaultConfig(ctx, config.WithRegion(cost.LiveEndpoint(region)))
+	if err != nil {
+		return cost.Table{}, fmt.Errorf("AWS configuration: %w", err)
+	}
+	if _, err := aws.Credentials.Retrieve(ctx); err != nil {
+		return cost.Table{}, fmt.Errorf("no AWS credentials for --live; set AWS_PROFILE or run `aws configure`: %w", err)
+	}
+	return cost.Live(ctx, pricing.NewFromConfig(aws), region, cost.Needed(parsed, c.Assumptions))
+}
+
+// writeJSON writes value indented, with a line break at its end.
+func writeJSON(w io.Writer, value any) error {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
