@@ -17,8 +17,9 @@ import (
 )
 
 func main() {
+	stderr := os.Stderr
 	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "berth: "+strings.ReplaceAll(err.Error(), "\n", "\nberth: "))
+		fmt.Fprintln(stderr, "berth: "+strings.ReplaceAll(err.Error(), "\n", "\nberth: "))
 		os.Exit(1)
 	}
 }
@@ -26,26 +27,41 @@ func main() {
 // run reads the options from the context that the CDK CLI passes in, and writes the stack's template
 // where the CLI expects it. Nothing is written if an option is wrong.
 func run() (err error) {
-	prepareNode()
-	defer jsii.Close()
+	defer closeJsii()
+	context, err := readContext()
+	if err != nil {
+		return err
+	}
+	opts, err := options.FromContext(context)
+	if err != nil {
+		return err
+	}
+	if err := checkLookup(context, opts); err != nil {
+		return err
+	}
+
 	// The CDK reports a mistake by a panic, whose message is the only part of use to a reader.
 	defer func() {
 		if problem := recover(); problem != nil {
 			err = fmt.Errorf("synthesis failed: %v", problem)
 		}
 	}()
-
 	app := newApp(nil)
-	context, _ := app.Node().GetAllContext(nil).(map[string]any)
-	opts, err := options.FromContext(context)
-	if err != nil {
-		return err
-	}
-	if _, err := newStack(app, opts, awsEnvironment()); err != nil {
+	if err := newStack(app, opts, awsEnvironment()); err != nil {
 		return err
 	}
 	app.Synth(nil)
 	return nil
+}
+
+// closeJsii ends the Node.js process that runs the CDK, if it was started. jsii waits for it twice at
+// once and, when the wrong one wins, prints "Runtime process exited abnormally" for a process that
+// ended as it should: nothing that is said from here on is of use.
+func closeJsii() {
+	if quiet, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		os.Stderr = quiet
+	}
+	jsii.Close()
 }
 
 // newApp makes a CDK app that records no construct tree and no stack traces: nobody reads them, and
@@ -66,15 +82,4 @@ func awsEnvironment() *awscdk.Environment {
 		return nil
 	}
 	return &awscdk.Environment{Account: &account, Region: &region}
-}
-
-// prepareNode sets the environment of the Node.js process in which jsii runs the CDK.
-func prepareNode() {
-	setDefault := func(name, value string) {
-		if _, set := os.LookupEnv(name); !set {
-			os.Setenv(name, value)
-		}
-	}
-	// Every supported Node works; which one it is concerns whoever installed it, not each run.
-	setDefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
 }

@@ -21,24 +21,35 @@ type compute struct {
 	service awsecs.FargateService
 }
 
+// Capacity providers, as Fargate calls them.
+const (
+	onDemand = "FARGATE"
+	spot     = "FARGATE_SPOT"
+)
+
 func newCompute(stack awscdk.Stack, opts options.Options, made parts) compute {
 	scope := constructs.NewConstruct(stack, jsii.String("Compute"))
 	cluster := awsecs.NewCluster(scope, jsii.String("Cluster"), &awsecs.ClusterProps{
-		ClusterName:                    jsii.String(opts.Names().Stack()),
-		Vpc:                            made.network.vpc,
-		ContainerInsightsV2:            awsecs.ContainerInsights_ENABLED,
-		EnableFargateCapacityProviders: jsii.Bool(true),
+		ClusterName:         jsii.String(opts.Names().Stack()),
+		Vpc:                 made.network.vpc,
+		ContainerInsightsV2: awsecs.ContainerInsights_ENABLED,
 		// A log of every shell command would need rights on the log group that the task does without.
 		ExecuteCommandConfiguration: &awsecs.ExecuteCommandConfiguration{Logging: awsecs.ExecuteCommandLogging_NONE},
+	})
+	// The cluster construct could make this itself, but then the service would not wait for it.
+	providers := awsecs.NewCfnClusterCapacityProviderAssociations(scope, jsii.String("Providers"), &awsecs.CfnClusterCapacityProviderAssociationsProps{
+		Cluster:                         cluster.ClusterName(),
+		CapacityProviders:               &[]any{onDemand, spot},
+		DefaultCapacityProviderStrategy: []any{},
 	})
 	task := newTaskDefinition(scope, opts, made.storage, made.access)
 	container := task.AddContainer(jsii.String(contract.ContainerName), containerOptions(scope, opts, made))
 	container.AddMountPoints(mountPoints()...)
 	container.AddUlimits(&awsecs.Ulimit{Name: awsecs.UlimitName_NOFILE, SoftLimit: jsii.Number(65535), HardLimit: jsii.Number(65535)})
 
-	provider := "FARGATE"
+	provider := onDemand
 	if opts.UseFargateSpot {
-		provider = "FARGATE_SPOT"
+		provider = spot
 	}
 	service := awsecs.NewFargateService(scope, jsii.String("Service"), &awsecs.FargateServiceProps{
 		ServiceName:    jsii.String(opts.Names().Stack()),
@@ -50,7 +61,7 @@ func newCompute(stack awscdk.Stack, opts options.Options, made parts) compute {
 		MaxHealthyPercent:           jsii.Number(100),
 		AvailabilityZoneRebalancing: awsecs.AvailabilityZoneRebalancing_DISABLED, // it needs more than 100 %
 		CircuitBreaker:              &awsecs.DeploymentCircuitBreaker{Enable: jsii.Bool(true), Rollback: jsii.Bool(true)},
-		CapacityProviderStrategies:  &[]*awsecs.CapacityProviderStrategy{{CapacityProvider: &provider, Weight: jsii.Number(1)}},
+		CapacityProviderStrategies:  &[]*awsecs.CapacityProviderStrategy{{CapacityProvider: jsii.String(provider), Weight: jsii.Number(1)}},
 		EnableExecuteCommand:        jsii.Bool(true),
 		AssignPublicIp:              &made.network.publicIP,
 		SecurityGroups:              &[]awsec2.ISecurityGroup{made.network.taskGroup},
@@ -58,7 +69,7 @@ func newCompute(stack awscdk.Stack, opts options.Options, made parts) compute {
 		PropagateTags:               awsecs.PropagatedTagSource_SERVICE, // what a task costs is billed under its tags
 		EnableECSManagedTags:        jsii.Bool(true),
 	})
-	service.Node().AddDependency(made.storage.mounts, made.access.execution, made.access.task)
+	service.Node().AddDependency(providers, made.storage.mounts, made.access.execution, made.access.task)
 	return compute{cluster, task, service}
 }
 

@@ -59,9 +59,10 @@ func (m metrics) ruleMatches(rule *string, period awscdk.Duration) awscloudwatch
 	return metric("AWS/Events", "TriggeredRules", sum, period, map[string]*string{"RuleName": rule})
 }
 
-// perSecond turns a metric's sum or count over a period into a rate.
+// perSecond turns a metric's sum or count over a period into a rate. The label also names the metric in
+// the formula: a letter first, then letters, digits and underscores, and its own within a graph.
 func perSecond(label string, of awscloudwatch.Metric) awscloudwatch.MathExpression {
-	return expression("m/PERIOD(m)", label, map[string]awscloudwatch.Metric{"m": of})
+	return expression(label+"/PERIOD("+label+")", label, map[string]awscloudwatch.Metric{label: of})
 }
 
 func metric(namespace, name, statistic string, period awscdk.Duration, dimensions map[string]*string) awscloudwatch.Metric {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -27,10 +26,7 @@ type network struct {
 // newNetwork finds or makes the VPC. A VPC without a subnet that has a way out is an error.
 func newNetwork(stack awscdk.Stack, opts options.Options) (network, error) {
 	scope := constructs.NewConstruct(stack, jsii.String("Network"))
-	vpc, err := chooseVpc(scope, opts)
-	if err != nil {
-		return network{}, err
-	}
+	vpc := chooseVpc(scope, opts)
 	made := network{vpc: vpc, subnets: &awsec2.SubnetSelection{OnePerAz: jsii.Bool(true)}}
 	if len(opts.AvailabilityZones) > 0 && opts.VpcID != options.VpcNew { // a new one has those zones only
 		made.subnets.AvailabilityZones = jsii.Strings(opts.AvailabilityZones...)
@@ -62,17 +58,18 @@ func newNetwork(stack awscdk.Stack, opts options.Options) (network, error) {
 	return made, nil
 }
 
-func chooseVpc(scope constructs.Construct, opts options.Options) (awsec2.IVpc, error) {
-	if opts.VpcID == options.VpcNew {
-		return newVpc(scope, opts), nil
+// chooseVpc makes a VPC, or has the CDK CLI look one up, which takes credentials.
+func chooseVpc(scope constructs.Construct, opts options.Options) awsec2.IVpc {
+	lookup := &awsec2.VpcLookupOptions{VpcId: &opts.VpcID}
+	switch {
+	case opts.VpcID == options.VpcNew:
+		return newVpc(scope, opts)
+	case *awscdk.Token_IsUnresolved(awscdk.Stack_Of(scope).Account()):
+		return placeholderVpc(scope)
+	case opts.VpcID == options.VpcDefault:
+		lookup = &awsec2.VpcLookupOptions{IsDefault: jsii.Bool(true)}
 	}
-	if *awscdk.Token_IsUnresolved(awscdk.Stack_Of(scope).Account()) {
-		return placeholderVpc(scope), nil
-	}
-	if opts.VpcID == options.VpcDefault {
-		return defaultVpc(scope)
-	}
-	return awsec2.Vpc_FromLookup(scope, jsii.String("Vpc"), &awsec2.VpcLookupOptions{VpcId: &opts.VpcID}), nil
+	return awsec2.Vpc_FromLookup(scope, jsii.String("Vpc"), lookup)
 }
 
 // newVpc makes a network of public subnets in two zones. It has no NAT gateway, which alone would cost
@@ -97,40 +94,15 @@ func newVpc(scope constructs.Construct, opts options.Options) awsec2.IVpc {
 	return awsec2.NewVpc(scope, jsii.String("Vpc"), props)
 }
 
-// defaultVpc has the CDK CLI look up the account's default VPC.
-//
-// Where there is none, the CLI leaves an error in the context and runs the app again. The CDK would
-// show that error as the query it failed on; this says what to do instead.
-func defaultVpc(scope constructs.Construct) (awsec2.IVpc, error) {
-	key := awscdk.ContextProvider_GetKey(scope, &awscdk.GetContextKeyOptions{
-		Provider: jsii.String("vpc-provider"),
-		Props: &map[string]any{
-			"filter":                  map[string]string{"isDefault": "true"},
-			"returnAsymmetricSubnets": true,
-		},
-	})
-	if found, ok := scope.Node().TryGetContext(key.Key).(map[string]any); ok {
-		if _, failed := found["$providerError"]; failed {
-			return nil, noDefaultVpc(scope)
-		}
-	}
-	return awsec2.Vpc_FromLookup(scope, jsii.String("Vpc"), &awsec2.VpcLookupOptions{IsDefault: jsii.Bool(true)}), nil
-}
-
-func noDefaultVpc(scope constructs.Construct) error {
-	stack := awscdk.Stack_Of(scope)
-	return errors.New("account " + *stack.Account() + " has no default VPC in " + *stack.Region() +
-		"; use -c vpcId=new for a small one (no NAT gateway), -c vpcId=vpc-… for one you have, or `aws ec2 create-default-vpc`")
-}
-
 // placeholderVpc stands in where there are no credentials to look anything up with. CloudFormation
 // refuses its identifiers, so a template that holds them cannot be deployed.
 func placeholderVpc(scope constructs.Construct) awsec2.IVpc {
 	awscdk.Annotations_Of(scope).AddWarningV2(jsii.String("berth:placeholder-network"), jsii.String(
 		"no AWS credentials were found, so the VPC and its subnets are placeholders: this template can be read, not deployed"))
 	return awsec2.Vpc_FromVpcAttributes(scope, jsii.String("Vpc"), &awsec2.VpcAttributes{
-		VpcId:             jsii.String("vpc-00000000000000000"),
-		AvailabilityZones: jsii.Strings("us-east-1a", "us-east-1b"),
-		PublicSubnetIds:   jsii.Strings("subnet-0000000000000000a", "subnet-0000000000000000b"),
+		VpcId:                     jsii.String("vpc-00000000000000000"),
+		AvailabilityZones:         jsii.Strings("zone-a", "zone-b"),
+		PublicSubnetIds:           jsii.Strings("subnet-0000000000000000a", "subnet-0000000000000000b"),
+		PublicSubnetRouteTableIds: jsii.Strings("rtb-00000000000000000", "rtb-00000000000000000"),
 	})
 }

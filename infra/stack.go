@@ -18,13 +18,15 @@ import (
 //
 // The stack has no assets and its template stays under the 51,200 bytes that CloudFormation takes
 // directly, so it needs no bootstrap stack and no bucket.
-func newStack(app constructs.Construct, opts options.Options, env *awscdk.Environment) (awscdk.Stack, error) {
+func newStack(app constructs.Construct, opts options.Options, env *awscdk.Environment) error {
 	names := opts.Names()
 	stack := awscdk.NewStack(app, jsii.String(names.Stack()), &awscdk.StackProps{
 		StackName:   jsii.String(names.Stack()),
 		Description: jsii.String("berth: an always-on Claude Code agent"),
 		Env:         env,
 		Synthesizer: awscdk.NewBootstraplessSynthesizer(nil),
+		// A template's indentation counts towards its size.
+		SuppressTemplateIndentation: jsii.Bool(true),
 	})
 	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagProject), &opts.ProjectName, nil)
 	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagEnvironment), &opts.Environment, nil)
@@ -35,7 +37,7 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 		err  error
 	)
 	if made.network, err = newNetwork(stack, opts); err != nil {
-		return nil, err
+		return err
 	}
 	made.parameters = newParameters(stack)
 	made.registry = newRegistry(stack, opts)
@@ -49,7 +51,7 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 	made.dashboard = newObservability(stack, opts, made)
 	newBudget(stack, opts, made.alerts)
 	newOutputs(stack, opts, made)
-	return stack, nil
+	return nil
 }
 
 // parts are the stack's constructs. Each takes what it builds on from those before it.

@@ -41,7 +41,7 @@ func newStorage(stack awscdk.Stack, opts options.Options, network network) stora
 }
 
 func newFileSystem(scope constructs.Construct, opts options.Options, network network) awsefs.FileSystem {
-	return awsefs.NewFileSystem(scope, jsii.String("FileSystem"), &awsefs.FileSystemProps{
+	fileSystem := awsefs.NewFileSystem(scope, jsii.String("FileSystem"), &awsefs.FileSystemProps{
 		Vpc:                    network.vpc,
 		VpcSubnets:             network.subnets,
 		SecurityGroup:          network.nfsGroup,
@@ -51,9 +51,11 @@ func newFileSystem(scope constructs.Construct, opts options.Options, network net
 		ThroughputMode:         awsefs.ThroughputMode_BURSTING, // no charge by the byte; an alarm watches its credits
 		LifecyclePolicy:        awsefs.LifecyclePolicy_AFTER_30_DAYS,
 		EnableAutomaticBackups: jsii.Bool(false), // the backup plan does it; both would be paid
-		FileSystemPolicy:       fileSystemPolicy(),
 		RemovalPolicy:          removal(opts),
 	})
+	// Given a policy, the construct would add a statement to it that lets anybody write.
+	fileSystem.Node().DefaultChild().(awsefs.CfnFileSystem).SetFileSystemPolicy(fileSystemPolicy())
+	return fileSystem
 }
 
 // fileSystemPolicy denies what nobody may do. It allows nothing: with it in place, only those whom IAM
