@@ -86,8 +86,8 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 		})
 	}
 	list := []alarm{
-		{"cpu-high", m.service.MetricCpuUtilization(nil), above, 90, 2},
-		{"memory-high", m.service.MetricMemoryUtilization(nil), above, 90, 2},
+		{"cpu-high", m.utilization("CPU"), above, 90, 2},
+		{"memory-high", m.utilization("Memory"), above, 90, 2},
 		{"no-running-task", missing("no task runs", m.insights("RunningTaskCount", maximum, minutes(5))), atLeast, 1, 3},
 		{"deployment-failed", m.ruleMatches(deployment, minutes(5)), atLeast, 1, 1},
 		{"backup-failed", m.ruleMatches(backup, minutes(24*60)), atLeast, 1, 1},

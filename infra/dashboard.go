@@ -43,8 +43,8 @@ func newDashboard(scope constructs.Construct, opts options.Options, m metrics, l
 	)
 	dashboard.AddWidgets(
 		graph("CPU and memory (%)", half,
-			named("CPU", m.service.MetricCpuUtilization(nil)),
-			named("memory", m.service.MetricMemoryUtilization(nil))),
+			named("CPU", m.utilization("CPU")),
+			named("memory", m.utilization("Memory"))),
 		graph("Tasks and tokens", half,
 			named("wanted", m.insights("DesiredTaskCount", maximum, minutes(5))),
 			named("running", m.insights("RunningTaskCount", maximum, minutes(5))),

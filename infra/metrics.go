@@ -3,7 +3,6 @@ package main
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsecs"
 	"github.com/aws/jsii-runtime-go"
 
 	"berth/internal/contract"
@@ -21,21 +20,26 @@ const (
 	tail        = "p95"
 )
 
-// metrics makes the CloudWatch metrics of one deployment, for alarms and dashboard alike.
+// metrics makes the CloudWatch metrics of one deployment, for alarms and dashboard alike. Cluster and
+// service go by name, not by reference: a reference takes ten times the room in the template.
 type metrics struct {
-	service              awsecs.FargateService
-	serviceName, cluster *string
-	environment, volume  *string
+	service     map[string]*string // dimensions
+	environment *string
+	volume      *string
 }
 
 func newMetrics(opts options.Options, made parts) metrics {
+	name := jsii.String(opts.Names().Stack())
 	return metrics{
-		service:     made.compute.service,
-		serviceName: made.compute.service.ServiceName(),
-		cluster:     made.compute.cluster.ClusterName(),
+		service:     map[string]*string{"ClusterName": name, "ServiceName": name},
 		environment: jsii.String(opts.Names().MetricEnvironment()),
 		volume:      made.storage.fileSystem.FileSystemId(),
 	}
+}
+
+// utilization is the share in percent of the service's CPU or memory that is in use.
+func (m metrics) utilization(of string) awscloudwatch.Metric {
+	return metric("AWS/ECS", of+"Utilization", average, minutes(5), m.service)
 }
 
 // agent is a metric that berthd publishes.
@@ -45,8 +49,7 @@ func (m metrics) agent(name, statistic string, period awscdk.Duration) awscloudw
 
 // insights is a metric of the service that Container Insights collects.
 func (m metrics) insights(name, statistic string, period awscdk.Duration) awscloudwatch.Metric {
-	return metric("ECS/ContainerInsights", name, statistic, period,
-		map[string]*string{"ClusterName": m.cluster, "ServiceName": m.serviceName})
+	return metric("ECS/ContainerInsights", name, statistic, period, m.service)
 }
 
 // fileSystem is a metric of the volume.

@@ -15,16 +15,17 @@ type Assumptions struct {
 	EFSInfrequentGB    float64  `json:"efs_infrequent_access_gb" name:"efs-infrequent-access-gb" default:"0" placeholder:"0" help:"GB a month read from or written to that class."`
 	BackupGB           *float64 `json:"backup_gb" name:"backup-gb" placeholder:"GB" help:"GB of backups kept; without it, as much as is on the file system (later backups hold changes only)."`
 	LogsGB             float64  `json:"logs_gb" name:"logs-gb" default:"5" placeholder:"5" help:"GB of container logs a month."`
-	ImagesGB           float64  `json:"images_gb" name:"images-gb" default:"2" placeholder:"2" help:"GB of images in ECR, compressed."`
+	ImagesGB           float64  `json:"images_gb" name:"images-gb" default:"2.5" placeholder:"2.5" help:"GB of images in ECR, compressed; the repository keeps ten."`
 	DataOutGB          float64  `json:"data_out_gb" name:"data-out-gb" default:"20" placeholder:"20" help:"GB a month sent to the internet; the first 100 are free."`
 	SessionsPerDay     float64  `json:"sessions_per_day" name:"sessions-per-day" default:"0" placeholder:"0" help:"Sessions a day; takes --cost-per-session too."`
 	CostPerSession     float64  `json:"cost_per_session_usd" name:"cost-per-session" default:"0" placeholder:"0" help:"Dollars of model use a session."`
 }
 
-// DefaultAssumptions are those of the documentation's tables: the 50 GB are the specification's, and
-// 5 GB of logs make its "~$3". A test holds the flags' defaults against them.
+// DefaultAssumptions are those of the documentation's tables. The 50 GB are the specification's, 5 GB
+// of logs make its "~$3", and 2.5 GB are ten images of 250 MB. A test holds the flags' defaults
+// against them.
 func DefaultAssumptions() Assumptions {
-	return Assumptions{Hours: hoursPerMonth, EFSGB: 50, LogsGB: 5, ImagesGB: 2, DataOutGB: 20}
+	return Assumptions{Hours: hoursPerMonth, EFSGB: 50, LogsGB: 5, ImagesGB: 2.5, DataOutGB: 20}
 }
 
 // Check finds every assumption that cannot be used. The error joins one line for each, naming its

@@ -52,8 +52,12 @@ func (b *builder) compute() {
 	}
 	b.row("Ephemeral storage", fmt.Sprintf("%d GB", o.EphemeralStorageGiB), assumption, dollars)
 
-	b.row("Public IPv4 address", "1 address", fmt.Sprintf("%s h; %s; no NAT gateway, no load balancer",
-		number(b.assumptions.Hours), b.show(PublicIPv4)), product(hours, b.rate(PublicIPv4)))
+	network := "no NAT gateway, no load balancer"
+	if o.VpcID != options.VpcDefault && o.VpcID != options.VpcNew {
+		network = "none where the VPC has private subnets"
+	}
+	b.row("Public IPv4 address", "1 address", fmt.Sprintf("%s h; %s; %s",
+		number(b.assumptions.Hours), b.show(PublicIPv4), network), product(hours, b.rate(PublicIPv4)))
 }
 
 func (b *builder) storage() {
