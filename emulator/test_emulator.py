@@ -1,0 +1,280 @@
+"""The emulator does what its table says, seen through the services' own APIs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cases import CASES, Case, look
+from catalog import IGNORED, TYPES
+from conftest import AWS, HERE, outputs, start, template
+
+CASE_IDS = [case.logical_id for case in CASES]
+ONLY_TOPIC = {"AWSTemplateFormatVersion": "2010-09-09", "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+
+
+def includes(actual: Any, expected: Any) -> bool:
+    """Whether ``actual`` says at least what ``expected`` says; lists item by item."""
+    if isinstance(expected, dict):
+        return isinstance(actual, dict) and all(
+            key in actual and includes(actual[key], value) for key, value in expected.items())
+    if isinstance(expected, list):
+        tagged = bool(expected) and isinstance(expected[0], dict) and set(expected[0]) & {"Key", "key"}
+        if not tagged and bool(actual) and isinstance(actual[0], dict) and "Key" in actual[0]:
+            tagged = True  # a list of tags: the stack adds its own
+        pairs = zip(actual, expected)
+        return (tagged or len(actual) == len(expected)) and all(includes(a, e) for a, e in pairs)
+    return bool(actual == expected)
+
+
+def show_all(aws: AWS, ids: dict[str, str]) -> dict[str, Any]:
+    return {case.logical_id: look(case, aws, ids[case.logical_id]) for case in CASES}
+
+
+class Life:
+    """What every resource looked like at each step of one stack's life."""
+
+    def __init__(self, aws: AWS) -> None:
+        name, body = "cases", template("cases")
+        first = aws.deploy(name, body, DesiredCount="1")
+        assert first["StackStatus"] == "CREATE_COMPLETE", aws.reasons(name)
+        self.outputs, self.created = outputs(first), show_all(aws, aws.ids(name))
+        for case in CASES:
+            body["Resources"][case.logical_id]["Properties"].update(case.edit)
+        second = aws.deploy(name, body, "UPDATE")
+        assert second["StackStatus"] == "UPDATE_COMPLETE", aws.reasons(name)
+        ids = aws.ids(name)
+        self.updated_outputs, self.updated = outputs(second), show_all(aws, ids)
+        self.parameters = second["Parameters"]
+        assert aws.destroy(name) == "DELETE_COMPLETE"
+        self.deleted = show_all(aws, ids)
+
+
+@pytest.fixture(scope="module")
+def life(aws: AWS) -> Life:
+    return Life(aws)
+
+
+def test_every_type_of_the_table_has_a_case() -> None:
+    resources = template("cases")["Resources"]
+    assert {resources[case.logical_id]["Type"] for case in CASES} == set(TYPES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=CASE_IDS)
+def test_created(life: Life, case: Case) -> None:
+    assert includes(life.created[case.logical_id], case.created), life.created[case.logical_id]
+
+
+@pytest.mark.parametrize("case", [each for each in CASES if each.edit], ids=lambda case: case.logical_id)
+def test_updated(life: Life, case: Case) -> None:
+    assert includes(life.updated[case.logical_id], case.updated), life.updated[case.logical_id]
+
+
+@pytest.mark.parametrize("case", CASES, ids=CASE_IDS)
+def test_deleted(life: Life, case: Case) -> None:
+    assert life.deleted[case.logical_id] is None
+
+
+def test_outputs_follow_a_change_set(life: Life) -> None:
+    assert life.outputs["EcsClusterName"] == "claude-code-cases"
+    assert life.outputs["AnthropicApiKeySecretArn"].startswith("arn:aws:secretsmanager:")
+    assert life.outputs["TaskDefinitionArn"].endswith("claude-code-cases:1")
+    assert life.updated_outputs["TaskDefinitionArn"].endswith("claude-code-cases:2")
+    assert life.outputs.keys() == life.updated_outputs.keys()
+
+
+def test_parameters_are_kept(life: Life) -> None:
+    kept = {each["ParameterKey"]: each["ParameterValue"] for each in life.parameters}
+    assert kept == {"ImageRef": ":latest", "DesiredCount": "1"}
+
+
+def test_no_property_is_ignored_unlisted(aws: AWS, life: Life) -> None:
+    with urllib.request.urlopen(f"{aws.url}/_berth/ignored") as answer:
+        seen = json.load(answer)
+    assert {rtype: {op: set(names) for op, names in ops.items()} for rtype, ops in seen.items()} == IGNORED
+
+
+def test_documentation_shows_the_table() -> None:
+    text = (HERE.parent / "docs" / "emulator.md").read_text()
+    for rtype, row in TYPES.items():
+        assert f"| `{rtype}` | {row.how} | {row.effect} | {row.note} |" in text, rtype
+
+
+def test_desired_count_of_zero_is_steady_and_follows_the_parameter(aws: AWS) -> None:
+    body = template("paused")
+    aws.deploy("paused", body, DesiredCount="0")
+    name = "claude-code-paused"
+    assert _counts(aws, name) == (0, 0, 1)
+    aws.deploy("paused", body, "UPDATE", DesiredCount="2")
+    assert _counts(aws, name) == (2, 2, 1)
+    aws.deploy("paused", body, "UPDATE", DesiredCount="0")
+    assert _counts(aws, name) == (0, 0, 1)
+    aws.ecs.get_waiter("services_stable").wait(cluster=name, services=[name])
+    assert aws.destroy("paused") == "DELETE_COMPLETE"
+
+
+def _counts(aws: AWS, name: str) -> tuple[int, int, int]:
+    service = aws.ecs.describe_services(cluster=name, services=[name])["services"][0]
+    return service["desiredCount"], service["runningCount"], len(service["deployments"])
+
+
+def test_an_unchanged_template_is_no_change(aws: AWS) -> None:
+    aws.deploy("same", ONLY_TOPIC)
+    aws.cloudformation.create_change_set(StackName="same", ChangeSetName="again", ChangeSetType="UPDATE",
+                                         TemplateBody=json.dumps(ONLY_TOPIC))
+    change_set = aws.cloudformation.describe_change_set(StackName="same", ChangeSetName="again")
+    assert change_set["Status"] == "FAILED" and "didn't contain changes" in change_set["StatusReason"]
+    aws.destroy("same")
+
+
+@pytest.mark.parametrize("rtype", ["AWS::Made::Up", "AWS::S3::Bucket"])
+def test_a_type_outside_the_table_is_refused_by_name(aws: AWS, rtype: str) -> None:
+    body = {**ONLY_TOPIC, "Resources": {"Odd": {"Type": rtype}}}
+    with pytest.raises(ClientError, match=rtype):
+        aws.cloudformation.create_stack(StackName="odd", TemplateBody=json.dumps(body))
+
+
+def test_a_property_the_api_does_not_have_fails_the_resource(aws: AWS) -> None:
+    body = template("typo")
+    body["Resources"]["Svc"]["Properties"]["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignIp"] = "x"
+    assert aws.deploy("typo", body)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "AssignIp" in aws.reasons("typo")
+    aws.destroy("typo")
+
+
+def test_a_failed_creation_leaves_nothing(aws: AWS) -> None:
+    body = template("broken")
+    body["Resources"]["Svc"]["Properties"]["TaskDefinition"] = "arn:aws:ecs:us-east-1:123456789012:task-definition/no:1"
+    stack = aws.deploy("broken", body)
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "Svc CREATE_FAILED" in aws.reasons("broken")
+    assert not [fs for fs in aws.efs.describe_file_systems()["FileSystems"] if "broken" in fs["Name"]]
+    with pytest.raises(ClientError):
+        aws.ecr.describe_repositories(repositoryNames=["claude-code-broken"])
+    aws.destroy("broken")
+
+
+def test_a_failed_update_goes_back(aws: AWS) -> None:
+    body = template("back")
+    before = outputs(aws.deploy("back", body, DesiredCount="1"))
+    body["Resources"]["Logs"]["Properties"]["RetentionInDays"] = 90
+    body["Resources"]["Cpu"]["Properties"]["Threshold"] = 1
+    body["Resources"]["Svc"]["Properties"]["TaskDefinition"] = "arn:aws:ecs:us-east-1:123456789012:task-definition/no:1"
+    stack = aws.deploy("back", body, "UPDATE", DesiredCount="3")
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", aws.reasons("back")
+    assert outputs(stack) == before
+    group = aws.logs.describe_log_groups(logGroupNamePrefix="/ecs/claude-code-back")["logGroups"][0]
+    assert group["retentionInDays"] == 7
+    assert aws.cloudwatch.describe_alarms(AlarmNames=["claude-code-back-cpu"])["MetricAlarms"][0]["Threshold"] == 90
+    assert _counts(aws, "claude-code-back") == (1, 1, 1)
+    assert aws.destroy("back") == "DELETE_COMPLETE"
+
+
+def test_retained_resources_stay_and_block_their_names(aws: AWS) -> None:
+    body = template("prod")
+    kept = ("Fs", "Repo", "Key", "Token", "Logs", "Vault")
+    for logical_id in kept:
+        body["Resources"][logical_id].update(DeletionPolicy="Retain", UpdateReplacePolicy="Retain")
+    aws.deploy("prod", body)
+    ids = aws.ids("prod")
+    assert aws.destroy("prod") == "DELETE_COMPLETE"
+    shown = show_all(aws, ids)
+    assert {name for name, value in shown.items() if value} - {"Way", "Attached"} == set(kept)
+    del body["Resources"]["Fs"]["UpdateReplacePolicy"]
+    assert aws.deploy("prod", body)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "already exists" in aws.reasons("prod")
+    aws.destroy("prod")
+
+
+def test_a_mounted_file_system_cannot_go(aws: AWS) -> None:
+    aws.deploy("mounted", template("mounted"))
+    with pytest.raises(ClientError, match="mount targets"):
+        aws.efs.delete_file_system(FileSystemId=aws.ids("mounted")["Fs"])
+    aws.destroy("mounted")
+
+
+def test_a_vault_with_a_recovery_point_blocks_the_deletion(aws: AWS) -> None:
+    aws.deploy("full", template("full"))
+    ids = aws.ids("full")
+    arn = f"arn:aws:elasticfilesystem:us-east-1:123456789012:file-system/{ids['Fs']}"
+    aws.backup.start_backup_job(BackupVaultName=ids["Vault"], ResourceArn=arn,
+                                IamRoleArn="arn:aws:iam::123456789012:role/any")
+    assert aws.destroy("full") == "DELETE_FAILED"
+    assert "recovery points" in aws.reasons("full")
+    aws.cloudformation.delete_stack(StackName="full", RetainResources=["Vault"])
+
+
+@pytest.mark.parametrize("empties", [True, False])
+def test_a_full_repository_goes_only_with_empty_on_delete(aws: AWS, empties: bool) -> None:
+    name = f"images-{empties}".lower()
+    body = {"Resources": {"Repo": {"Type": "AWS::ECR::Repository",
+                                   "Properties": {"RepositoryName": name, "EmptyOnDelete": empties}}}}
+    aws.deploy(name, body)
+    aws.ecr.put_image(repositoryName=name, imageTag="latest", imageManifest=json.dumps({"schemaVersion": 2}))
+    assert aws.destroy(name) == ("DELETE_COMPLETE" if empties else "DELETE_FAILED")
+
+
+def test_three_environments_share_nothing(aws: AWS) -> None:
+    names = ("one", "two", "three")
+    for name in names:
+        assert aws.deploy(name, template(name), DesiredCount="1")["StackStatus"] == "CREATE_COMPLETE"
+    ids = {name: aws.ids(name) for name in names}
+    for logical_id in ids["one"]:
+        assert len({ids[name][logical_id] for name in names}) == 3, logical_id
+    others = {name: [look(case, aws, ids[name][case.logical_id]) for case in CASES] for name in ("one", "three")}
+    aws.destroy("two")
+    for name, before in others.items():
+        assert [look(case, aws, ids[name][case.logical_id]) for case in CASES] == before
+        aws.destroy(name)
+
+
+def test_the_default_network_is_always_the_same(aws: AWS) -> None:
+    [vpc] = aws.ec2.describe_vpcs(Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"]
+    subnets = aws.ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc["VpcId"]]}])["Subnets"]
+    assert vpc["VpcId"] == "vpc-00000001"
+    assert {each["SubnetId"]: each["AvailabilityZone"] for each in subnets} == {
+        "subnet-00000001": "us-east-1a", "subnet-00000002": "us-east-1b", "subnet-00000003": "us-east-1c"}
+    assert aws.sts.get_caller_identity()["Account"] == "123456789012"
+
+
+def test_it_listens_on_loopback_alone(tmp_path: Path) -> None:
+    process, endpoint = start(tmp_path)
+    listening = _listening_addresses(process.pid)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    assert listening == {("127.0.0.1", int(endpoint["url"].rsplit(":", 1)[1]))}
+    assert not (tmp_path / "endpoint.json").exists()
+
+
+def _listening_addresses(pid: int) -> set[tuple[str, int]]:
+    sockets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+                address, port = local.split(":")
+                octets = ".".join(str(byte) for byte in reversed(bytes.fromhex(address)))
+                found.add((octets, int(port, 16)))
+    return found
+
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
+    code = ("import conftest, pathlib, sys\n"
+            "print(conftest.start(pathlib.Path(sys.argv[1]), '--with-parent')[0].pid)")
+    parent = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=HERE, check=True,
+                            capture_output=True, text=True)
+    pid, deadline = int(parent.stdout), time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
