@@ -1,0 +1,89 @@
+package cost
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+)
+
+const (
+	generatedBegin = "<!-- generated: cost -->\n"
+	generatedEnd   = "<!-- end generated -->"
+)
+
+var update = flag.Bool("update", false, "write the cost tables into docs/cost.md and README.md")
+
+// The documentation's tables are generated: what they say is what `berth cost` says. README.md takes
+// part once it is there and holds the markers.
+func TestDocumentedTablesAreCurrent(t *testing.T) {
+	tables, err := Markdown(home(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, optional := range map[string]bool{"../../docs/cost.md": false, "../../README.md": true} {
+		data, err := os.ReadFile(file)
+		if optional && (errors.Is(err, fs.ErrNotExist) || !strings.Contains(string(data), generatedBegin)) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, rest, began := strings.Cut(string(data), generatedBegin)
+		old, after, ended := strings.Cut(rest, generatedEnd)
+		switch {
+		case !began || !ended:
+			t.Errorf("%s lacks the line %q or the line %q after it", file, strings.TrimSpace(generatedBegin), generatedEnd)
+		case old == tables:
+		case !*update:
+			t.Errorf("the cost tables in %s are out of date; renew them with: go test ./internal/cost -update", file)
+		default:
+			if err := os.WriteFile(file, []byte(before+generatedBegin+tables+generatedEnd+after), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestMarkdownSaysWhereTheSpecificationIsWrong(t *testing.T) {
+	tables, err := Markdown(home(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| ECS Fargate | 2 vCPU, 8 GB, x86_64 | ~$85 | $85.06 |",
+		"| ECS Fargate Spot | 1 vCPU, 4 GB, x86_64 | ~$35 | $13.54 | wrong: on demand is $42.53, so 60 % off is $17.01;",
+		"| Container Insights | 38 metrics, 0.2 GB of logs | not counted | $11.50 |",
+		"| Public IPv4 address | 1 address | not counted | $3.65 |",
+		"| **Total** | | **~$105** |",
+		"| **Total** | | **~$53** |",
+	} {
+		if !strings.Contains(tables, want) {
+			t.Errorf("the tables lack %q:\n%s", want, tables)
+		}
+	}
+}
+
+func TestTextAddsUpAndAligns(t *testing.T) {
+	var text strings.Builder
+	if err := WriteText(&text, estimate(t, DefaultAssumptions())); err != nil {
+		t.Fatal(err)
+	}
+	table, _, _ := strings.Cut(text.String(), "\n\n")
+	lines := strings.Split(table, "\n")
+	for _, line := range lines {
+		if len(line) != len(lines[0]) {
+			t.Errorf("this line is %d wide, the first %d: %q", len(line), len(lines[0]), line)
+		}
+	}
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "Total ") || !strings.HasSuffix(last, " $129.23") {
+		t.Errorf("the last line is %q", last)
+	}
+	for _, r := range text.String() {
+		if r > 126 {
+			t.Errorf("%q is not ASCII", r)
+		}
+	}
+}
