@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -39,16 +40,10 @@ Exit codes: 0 estimated; 1 failed, or a price is missing; 2 a flag or option can
 
 // Run writes the estimate to stdio.Out.
 func (c *Cost) Run(ctx context.Context, stdio Stdio) error {
-	parsed, err := options.ParseAssignments(c.Context)
-	if err != nil {
+	parsed, badOptions := options.ParseAssignments(c.Context)
+	region, badRegion := chooseRegion(c.Region, stdio.Getenv, cost.HomeRegion)
+	if err := errors.Join(badOptions, c.Assumptions.Check(), badRegion); err != nil {
 		return &UsageError{err}
-	}
-	if err := c.Assumptions.Check(); err != nil {
-		return &UsageError{err}
-	}
-	region, err := chooseRegion(c.Region, stdio.Getenv, cost.HomeRegion)
-	if err != nil {
-		return err
 	}
 	table, err := c.prices(ctx, parsed, region)
 	if err != nil {

@@ -53,7 +53,8 @@ func Lines(err error) []string {
 	if errors.As(err, &usage) {
 		err = usage.Err
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	// fmt.Errorf with two %w has the same method, and a text of its own that must not get lost.
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == errors.Join(joined.Unwrap()...).Error() {
 		var lines []string
 		for _, each := range joined.Unwrap() {
 			lines = append(lines, Lines(each)...)

@@ -18,7 +18,7 @@ var regions = []string{
 }
 
 // chooseRegion returns the region of the flag, else of the environment as the AWS tools read it, else
-// fallback. One that AWS does not have is a *UsageError.
+// fallback. One that AWS does not have is an error, and the caller's.
 func chooseRegion(flag string, getenv func(string) string, fallback string) (string, error) {
 	region, origin := flag, "--region"
 	for _, variable := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
@@ -30,7 +30,7 @@ func chooseRegion(flag string, getenv func(string) string, fallback string) (str
 		return fallback, nil
 	}
 	if !slices.Contains(regions, region) {
-		return "", &UsageError{fmt.Errorf("%s: %q is not a region; use one of %s", origin, region, strings.Join(regions, ", "))}
+		return "", fmt.Errorf("%s: %q is not a region; use one of %s", origin, region, strings.Join(regions, ", "))
 	}
 	return region, nil
 }
