@@ -56,13 +56,12 @@ func newAccess(stack awscdk.Stack, registry awsecr.Repository, secrets secrets, 
 // newTaskRole makes a role that only tasks of this account can take on: without the conditions, ECS could
 // be talked into using it on behalf of another account.
 func newTaskRole(scope constructs.Construct, id, description string) awsiam.Role {
-	stack := awscdk.Stack_Of(scope)
-	tasks := stack.FormatArn(&awscdk.ArnComponents{Service: jsii.String("ecs"), Resource: jsii.String("*")})
+	tasks := awscdk.Fn_Sub(jsii.String("arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:*"), nil)
 	return awsiam.NewRole(scope, &id, &awsiam.RoleProps{
 		Description: &description,
 		AssumedBy: awsiam.NewServicePrincipal(jsii.String("ecs-tasks.amazonaws.com"), &awsiam.ServicePrincipalOpts{
 			Conditions: &map[string]any{
-				"StringEquals": map[string]any{"aws:SourceAccount": stack.Account()},
+				"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()},
 				"ArnLike":      map[string]any{"aws:SourceArn": tasks},
 			},
 		}),

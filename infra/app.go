@@ -46,8 +46,12 @@ func run() (err error) {
 			err = fmt.Errorf("synthesis failed: %v", problem)
 		}
 	}()
+	env := awsEnvironment()
+	if env == nil && opts.VpcID != options.VpcNew {
+		fmt.Fprintln(os.Stderr, "berth: no AWS credentials were found, so the VPC and its subnets are placeholders: this template can be read, not deployed")
+	}
 	app := newApp(nil)
-	if err := newStack(app, opts, awsEnvironment()); err != nil {
+	if err := newStack(app, opts, env); err != nil {
 		return err
 	}
 	app.Synth(nil)

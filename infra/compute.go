@@ -70,6 +70,9 @@ func newCompute(stack awscdk.Stack, opts options.Options, made parts) compute {
 		EnableECSManagedTags:        jsii.Bool(true),
 	})
 	service.Node().AddDependency(providers, made.storage.mounts, made.access.execution, made.access.task)
+	if made.network.wayOut != nil {
+		service.Node().AddDependency(made.network.wayOut)
+	}
 	return compute{cluster, task, service}
 }
 
@@ -151,7 +154,7 @@ func containerOptions(scope constructs.Construct, opts options.Options, made par
 		return awsecs.Secret_FromSecretsManager(made.secrets.agent, jsii.String(key))
 	}
 	return &awsecs.ContainerDefinitionOptions{
-		Image:                  awsecs.ContainerImage_FromRegistry(jsii.String(*made.registry.RepositoryUri()+*made.parameters.imageRef), nil),
+		Image:                  awsecs.ContainerImage_FromRegistry(jsii.String(*repositoryURI(made.registry)+*made.parameters.imageRef), nil),
 		Essential:              jsii.Bool(true),
 		User:                   jsii.String("0"),
 		ReadonlyRootFilesystem: jsii.Bool(true),

@@ -19,15 +19,16 @@ type network struct {
 	subnets  *awsec2.SubnetSelection // one in each zone, for tasks and mount targets alike
 	publicIP bool                    // a task's only way out of a public subnet is a public address
 
-	taskGroup awsec2.SecurityGroup // lets nothing in
-	nfsGroup  awsec2.SecurityGroup // lets NFS in, from tasks only
+	wayOut    constructs.IDependable // nil, or what a new VPC's tasks cannot do without
+	taskGroup awsec2.SecurityGroup   // lets nothing in
+	nfsGroup  awsec2.SecurityGroup   // lets NFS in, from tasks only
 }
 
 // newNetwork finds or makes the VPC. A VPC without a subnet that has a way out is an error.
 func newNetwork(stack awscdk.Stack, opts options.Options) (network, error) {
 	scope := constructs.NewConstruct(stack, jsii.String("Network"))
-	vpc := chooseVpc(scope, opts)
-	made := network{vpc: vpc, subnets: &awsec2.SubnetSelection{OnePerAz: jsii.Bool(true)}}
+	vpc, wayOut := chooseVpc(scope, opts)
+	made := network{vpc: vpc, wayOut: wayOut, subnets: &awsec2.SubnetSelection{OnePerAz: jsii.Bool(true)}}
 	if len(opts.AvailabilityZones) > 0 && opts.VpcID != options.VpcNew { // a new one has those zones only
 		made.subnets.AvailabilityZones = jsii.Strings(opts.AvailabilityZones...)
 	}
@@ -59,46 +60,77 @@ func newNetwork(stack awscdk.Stack, opts options.Options) (network, error) {
 }
 
 // chooseVpc makes a VPC, or has the CDK CLI look one up, which takes credentials.
-func chooseVpc(scope constructs.Construct, opts options.Options) awsec2.IVpc {
+func chooseVpc(scope constructs.Construct, opts options.Options) (awsec2.IVpc, constructs.IDependable) {
 	lookup := &awsec2.VpcLookupOptions{VpcId: &opts.VpcID}
 	switch {
 	case opts.VpcID == options.VpcNew:
 		return newVpc(scope, opts)
 	case *awscdk.Token_IsUnresolved(awscdk.Stack_Of(scope).Account()):
-		return placeholderVpc(scope)
+		return placeholderVpc(scope), nil
 	case opts.VpcID == options.VpcDefault:
 		lookup = &awsec2.VpcLookupOptions{IsDefault: jsii.Bool(true)}
 	}
-	return awsec2.Vpc_FromLookup(scope, jsii.String("Vpc"), lookup)
+	return awsec2.Vpc_FromLookup(scope, jsii.String("Vpc"), lookup), nil
 }
 
-// newVpc makes a network of public subnets in two zones. It has no NAT gateway, which alone would cost
-// as much a month as a small task: a security group that lets nothing in closes the tasks off.
-func newVpc(scope constructs.Construct, opts options.Options) awsec2.IVpc {
-	props := &awsec2.VpcProps{
-		IpAddresses: awsec2.IpAddresses_Cidr(jsii.String("10.0.0.0/24")),
-		NatGateways: jsii.Number(0),
-		SubnetConfiguration: &[]*awsec2.SubnetConfiguration{{
-			Name:                jsii.String("Public"),
-			SubnetType:          awsec2.SubnetType_PUBLIC,
+// zonesOfNewVpc is how many zones a new VPC has if availabilityZones names none.
+const zonesOfNewVpc = 2
+
+// newVpc makes a network of one public subnet a zone, all behind one route table. It has no NAT
+// gateway, which alone would cost as much a month as a small task: a security group that lets nothing
+// in closes the tasks off.
+//
+// It is made from the plain resources because the CDK's construct makes a route table for each subnet,
+// and would have a Lambda function close the VPC's default security group, which nothing here uses.
+func newVpc(scope constructs.Construct, opts options.Options) (awsec2.IVpc, constructs.IDependable) {
+	var zones []*string
+	for _, zone := range opts.AvailabilityZones {
+		zones = append(zones, jsii.String(zone))
+	}
+	for len(zones) < zonesOfNewVpc && len(opts.AvailabilityZones) == 0 {
+		zones = append(zones, awscdk.Fn_Select(jsii.Number(len(zones)), awscdk.Fn_GetAzs(nil)))
+	}
+
+	vpc := awsec2.NewCfnVPC(scope, jsii.String("NewVpc"), &awsec2.CfnVPCProps{
+		CidrBlock:          jsii.String("10.0.0.0/24"),
+		EnableDnsSupport:   jsii.Bool(true),
+		EnableDnsHostnames: jsii.Bool(true), // the file system is mounted by its name
+	})
+	awscdk.Tags_Of(vpc).Add(jsii.String("Name"), jsii.String(opts.Names().Stack()), nil)
+	gateway := awsec2.NewCfnInternetGateway(scope, jsii.String("Gateway"), nil)
+	attached := awsec2.NewCfnVPCGatewayAttachment(scope, jsii.String("GatewayAttachment"), &awsec2.CfnVPCGatewayAttachmentProps{
+		VpcId: vpc.Ref(), InternetGatewayId: gateway.Ref(),
+	})
+	routes := awsec2.NewCfnRouteTable(scope, jsii.String("Routes"), &awsec2.CfnRouteTableProps{VpcId: vpc.Ref()})
+	out := awsec2.NewCfnRoute(scope, jsii.String("RouteOut"), &awsec2.CfnRouteProps{
+		RouteTableId: routes.Ref(), DestinationCidrBlock: jsii.String("0.0.0.0/0"), GatewayId: gateway.Ref(),
+	})
+	out.AddDependency(attached)
+
+	var subnets, tables []*string
+	for i, zone := range zones {
+		subnet := awsec2.NewCfnSubnet(scope, jsii.String(fmt.Sprintf("Subnet%d", i+1)), &awsec2.CfnSubnetProps{
+			VpcId:               vpc.Ref(),
+			AvailabilityZone:    zone,
+			CidrBlock:           jsii.String(fmt.Sprintf("10.0.0.%d/26", 64*i)),
 			MapPublicIpOnLaunch: jsii.Bool(false), // the service asks for an address itself
-		}},
-		// Closing the default group would take a Lambda function; nothing here uses that group.
-		RestrictDefaultSecurityGroup: jsii.Bool(false),
+		})
+		awsec2.NewCfnSubnetRouteTableAssociation(scope, jsii.String(fmt.Sprintf("SubnetRoutes%d", i+1)), &awsec2.CfnSubnetRouteTableAssociationProps{
+			SubnetId: subnet.Ref(), RouteTableId: routes.Ref(),
+		})
+		subnets, tables = append(subnets, subnet.Ref()), append(tables, routes.Ref())
 	}
-	if len(opts.AvailabilityZones) > 0 {
-		props.AvailabilityZones = jsii.Strings(opts.AvailabilityZones...)
-	} else {
-		props.MaxAzs = jsii.Number(2)
-	}
-	return awsec2.NewVpc(scope, jsii.String("Vpc"), props)
+	return awsec2.Vpc_FromVpcAttributes(scope, jsii.String("Vpc"), &awsec2.VpcAttributes{
+		VpcId:                     vpc.Ref(),
+		AvailabilityZones:         &zones,
+		PublicSubnetIds:           &subnets,
+		PublicSubnetRouteTableIds: &tables,
+	}), out
 }
 
 // placeholderVpc stands in where there are no credentials to look anything up with. CloudFormation
 // refuses its identifiers, so a template that holds them cannot be deployed.
 func placeholderVpc(scope constructs.Construct) awsec2.IVpc {
-	awscdk.Annotations_Of(scope).AddWarningV2(jsii.String("berth:placeholder-network"), jsii.String(
-		"no AWS credentials were found, so the VPC and its subnets are placeholders: this template can be read, not deployed"))
 	return awsec2.Vpc_FromVpcAttributes(scope, jsii.String("Vpc"), &awsec2.VpcAttributes{
 		VpcId:                     jsii.String("vpc-00000000000000000"),
 		AvailabilityZones:         jsii.Strings("zone-a", "zone-b"),

@@ -15,7 +15,7 @@ func newOutputs(stack awscdk.Stack, opts options.Options, made parts) {
 	output := func(name string, value *string, description string) {
 		awscdk.NewCfnOutput(stack, &name, &awscdk.CfnOutputProps{Value: value, Description: &description})
 	}
-	output(contract.OutputRepositoryURI, made.registry.RepositoryUri(), "Push Docker images here")
+	output(contract.OutputRepositoryURI, repositoryURI(made.registry), "Push Docker images here")
 	output(contract.OutputClusterName, made.compute.cluster.ClusterName(), "ECS cluster name")
 	output(contract.OutputServiceName, made.compute.service.ServiceName(), "ECS service name")
 	output(contract.OutputFileSystemID, made.storage.fileSystem.FileSystemId(), "EFS filesystem ID")

@@ -23,3 +23,10 @@ func newRegistry(stack awscdk.Stack, opts options.Options) awsecr.Repository {
 		RemovalPolicy: removal(opts),
 	})
 }
+
+// repositoryURI is the repository's address. The construct takes it apart and together again from its
+// ARN, which is the same in ten times the room.
+func repositoryURI(registry awsecr.Repository) *string {
+	return awscdk.Fn_Sub(jsii.String("${AWS::AccountId}.dkr.ecr.${AWS::Region}.${AWS::URLSuffix}/${Repository}"),
+		&map[string]*string{"Repository": registry.RepositoryName()})
+}

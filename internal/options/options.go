@@ -89,7 +89,7 @@ func Parse(values map[string]string) (Options, error) {
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, checkFargatePair(parsed), checkNames(parsed.Names()))
+		errs = append(errs, checkFargatePair(parsed), checkZones(parsed), checkNames(parsed.Names()))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Options{}, err

@@ -100,7 +100,7 @@ var Table = []Option{
 			o.AnthropicBaseURL = s
 			u, err := url.Parse(s)
 			return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil &&
-				!strings.ContainsAny(s, "?#") && len(s) <= 2048
+				!strings.ContainsAny(s, "?#") && len(s) <= 200
 		}},
 }
 
@@ -144,6 +144,16 @@ func checkFargatePair(o Options) error {
 	}
 	if !ok {
 		return &Error{"memory", strconv.Itoa(o.MemoryMiB), allowed}
+	}
+	return nil
+}
+
+// checkZones bounds the zones of a VPC that the stack makes: with more, the template would outgrow what
+// CloudFormation takes without a bucket.
+func checkZones(o Options) error {
+	const most = 3
+	if o.VpcID == VpcNew && len(o.AvailabilityZones) > most {
+		return &Error{"availabilityZones", strings.Join(o.AvailabilityZones, ","), fmt.Sprintf("at most %d zones with vpcId=new", most)}
 	}
 	return nil
 }
