@@ -21,8 +21,8 @@ import (
 // liveSource documents where prices of a live table come from.
 const liveSource = "https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html"
 
-// LiveEndpoint is the region whose Price List Query API answers for prices of region: it exists in
-// three only (https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-changes.html).
+// LiveEndpoint is the region whose Price List Query API to ask for prices of region: each of them has
+// all prices, and the AWS SDK lists three (service/pricing, internal/endpoints).
 func LiveEndpoint(region string) string {
 	switch {
 	case strings.HasPrefix(region, "eu-"):

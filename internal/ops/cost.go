@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/pricing"
+	"github.com/aws/smithy-go/logging"
 
 	"berth/internal/cost"
 	"berth/internal/options"
@@ -64,7 +65,8 @@ func (c *Cost) prices(ctx context.Context, parsed options.Options, region string
 	if !c.Live {
 		return cost.Load(region)
 	}
-	aws, err := config.LoadDefaultConfig(ctx, config.WithRegion(cost.LiveEndpoint(region)))
+	// Without the logger: the SDK's warnings would stand between a failure and its one line.
+	aws, err := config.LoadDefaultConfig(ctx, config.WithRegion(cost.LiveEndpoint(region)), config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return cost.Table{}, fmt.Errorf("AWS configuration: %w", err)
 	}
