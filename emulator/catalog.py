@@ -63,5 +63,6 @@ TYPES: dict[str, Row] = {
 # They change nothing in the emulator; the launcher reports any other at
 # /_berth/ignored, and a test fails on it.
 IGNORED: dict[str, dict[str, set[str]]] = {
+    "AWS::CloudWatch::Dashboard": {"create": {"Tags"}},
     "AWS::ECR::Repository": {"create": {"EmptyOnDelete"}},  # read on deletion, where it matters
 }

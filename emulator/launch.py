@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -55,6 +56,7 @@ def settle_environment(port: int, verbose: bool) -> None:
 
 def application() -> Any:
     """The emulator, mended, with two pages of our own in front."""
+    logging.getLogger("kms").setLevel(logging.ERROR)  # says that an optional library is missing
     from ministack.app import app
 
     import mend

@@ -13,6 +13,7 @@ from typing import Any
 
 from ministack.services import (
     backup,
+    cloudformation,
     cloudwatch,
     cloudwatch_logs,
     ec2,
@@ -22,7 +23,7 @@ from ministack.services import (
     secretsmanager,
     sns,
 )
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import provisioners, stacks
 
 from catalog import TYPES
 from shapes import to_request
@@ -32,6 +33,29 @@ from watch import watch_create, watch_update
 _handlers: dict[str, dict[str, Any]] = provisioners._RESOURCE_HANDLERS
 # Types that take the stack's tags beside those of the emulator's own list.
 _TAGGED = {"AWS::ECS::TaskDefinition": ("Tags", "list"), "AWS::Budgets::Budget": ("ResourceTags", "list")}
+
+# The properties whose change is a replacement, for types where the emulator's
+# list has none: a change set would say "may be replaced" of any change at all.
+_REPLACES: dict[str, tuple[str, ...]] = {
+    "AWS::Backup::BackupPlan": (),
+    "AWS::CloudWatch::Alarm": ("AlarmName",),
+    "AWS::CloudWatch::Dashboard": ("DashboardName",),
+    "AWS::EC2::InternetGateway": (),
+    "AWS::EC2::Route": ("DestinationCidrBlock", "DestinationIpv6CidrBlock", "RouteTableId"),
+    "AWS::EC2::RouteTable": ("VpcId",),
+    "AWS::EC2::SecurityGroup": ("GroupDescription", "GroupName", "VpcId"),
+    "AWS::EC2::Subnet": ("AvailabilityZone", "CidrBlock", "VpcId"),
+    "AWS::EC2::SubnetRouteTableAssociation": ("SubnetId",),
+    "AWS::EC2::VPC": ("CidrBlock",),
+    "AWS::EC2::VPCGatewayAttachment": ("VpcId",),
+    "AWS::ECS::Cluster": ("ClusterName",),
+    "AWS::Events::Rule": ("EventBusName", "Name"),
+    "AWS::IAM::Policy": (),
+    "AWS::Logs::LogGroup": ("LogGroupName",),
+    "AWS::SNS::Subscription": ("Endpoint", "Protocol", "TopicArn"),
+    "AWS::SNS::TopicPolicy": (),
+    "AWS::SecretsManager::Secret": ("Name",),
+}
 
 # Where a type keeps its records under the name that a template can give it.
 # CloudFormation refuses to create what exists already; the emulator overwrites
@@ -58,6 +82,8 @@ def install() -> None:
     _honour_password_rules()
     _complete_subscriptions()
     _find_the_default_vpc()
+    _hide_untouched_resources()
+    provisioners._REPLACING_PROPERTIES.update(_REPLACES)
     for rtype, (name, exists) in _NAMED.items():
         _refuse_existing(rtype, name, exists)
     for rtype, handler in _handlers.items():
@@ -190,6 +216,31 @@ def _find_the_default_vpc() -> None:
     parse = ec2._parse_filters
     alias = {"isDefault": "is-default"}
     ec2._parse_filters = lambda params: {alias.get(name, name): values for name, values in parse(params).items()}
+
+
+def _hide_untouched_resources() -> None:
+    """An update reports every resource of the stack; AWS reports those it touches.
+
+    Within the engine an update and its two events come one right after the
+    other, so taking the first back when the second is due leaves no trace.
+    """
+    update, add_event = stacks._update_resource, stacks._add_event
+    untouched: set[str] = set()
+
+    def noting(rtype: str, physical_id: str, old: Props, new: Props, *rest: Any) -> Result:
+        if old == new:
+            untouched.add(physical_id)
+        return update(rtype, physical_id, old, new, *rest)
+
+    def sparing(stack_id: str, stack: str, logical_id: str, rtype: str, status: str, *rest: Any, **more: Any) -> None:
+        if status == "UPDATE_COMPLETE" and more.get("physical_id") in untouched:
+            untouched.discard(more["physical_id"])
+            started = cloudformation._stack_events[stack_id].pop()
+            assert (started["LogicalResourceId"], started["ResourceStatus"]) == (logical_id, "UPDATE_IN_PROGRESS")
+            return
+        add_event(stack_id, stack, logical_id, rtype, status, *rest, **more)
+
+    stacks._update_resource, stacks._add_event = noting, sparing
 
 
 def _refuse_existing(rtype: str, prop: str, exists: Callable[[str], bool]) -> None:
