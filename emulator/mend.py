@@ -23,7 +23,7 @@ from ministack.services import (
     secretsmanager,
     sns,
 )
-from ministack.services.cloudformation import provisioners, stacks
+from ministack.services.cloudformation import handlers, helpers, provisioners, stacks
 
 from catalog import TYPES
 from shapes import to_request
@@ -83,6 +83,7 @@ def install() -> None:
     _complete_subscriptions()
     _find_the_default_vpc()
     _hide_untouched_resources()
+    _refuse_dead_stacks()
     provisioners._REPLACING_PROPERTIES.update(_REPLACES)
     for rtype, (name, exists) in _NAMED.items():
         _refuse_existing(rtype, name, exists)
@@ -241,6 +242,21 @@ def _hide_untouched_resources() -> None:
         add_event(stack_id, stack, logical_id, rtype, status, *rest, **more)
 
     stacks._update_resource, stacks._add_event = noting, sparing
+
+
+def _refuse_dead_stacks() -> None:
+    """After a failed creation a stack takes nothing but its deletion; the emulator takes a change set."""
+    create = handlers._ACTION_HANDLERS["CreateChangeSet"]
+
+    def careful(params: Props) -> Any:
+        stack = handlers._resolve_stack(helpers._p(params, "StackName"))
+        status = (stack or {}).get("StackStatus")
+        if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+            message = f"Stack:{stack['StackId']} is in {status} state and can not be updated."
+            return helpers._error("ValidationError", message)
+        return create(params)
+
+    handlers._ACTION_HANDLERS["CreateChangeSet"] = careful
 
 
 def _refuse_existing(rtype: str, prop: str, exists: Callable[[str], bool]) -> None:

@@ -194,6 +194,10 @@ def test_a_failed_creation_leaves_nothing(aws: AWS) -> None:
     assert not [fs for fs in aws.efs.describe_file_systems()["FileSystems"] if "broken" in fs["Name"]]
     with pytest.raises(ClientError):
         aws.ecr.describe_repositories(repositoryNames=["claude-code-broken"])
+    with pytest.raises(ClientError, match="ROLLBACK_COMPLETE state and can not be updated"):
+        aws.deploy("broken", template("broken"), "UPDATE")
+    assert aws.destroy("broken") == "DELETE_COMPLETE"
+    assert aws.deploy("broken", template("broken"))["StackStatus"] == "CREATE_COMPLETE"
     aws.destroy("broken")
 
 
