@@ -42,19 +42,21 @@ func newStorage(stack awscdk.Stack, opts options.Options, network network) stora
 
 func newFileSystem(scope constructs.Construct, opts options.Options, network network) awsefs.FileSystem {
 	fileSystem := awsefs.NewFileSystem(scope, jsii.String("FileSystem"), &awsefs.FileSystemProps{
-		Vpc:                    network.vpc,
-		VpcSubnets:             network.subnets,
-		SecurityGroup:          network.nfsGroup,
-		FileSystemName:         jsii.String(opts.Names().Stack()),
-		Encrypted:              jsii.Bool(true),
-		PerformanceMode:        awsefs.PerformanceMode_GENERAL_PURPOSE,
-		ThroughputMode:         awsefs.ThroughputMode_BURSTING, // no charge by the byte; an alarm watches its credits
-		LifecyclePolicy:        awsefs.LifecyclePolicy_AFTER_30_DAYS,
-		EnableAutomaticBackups: jsii.Bool(false), // the backup plan does it; both would be paid
-		RemovalPolicy:          removal(opts),
+		Vpc:             network.vpc,
+		VpcSubnets:      network.subnets,
+		SecurityGroup:   network.nfsGroup,
+		FileSystemName:  jsii.String(opts.Names().Stack()),
+		Encrypted:       jsii.Bool(true),
+		PerformanceMode: awsefs.PerformanceMode_GENERAL_PURPOSE,
+		ThroughputMode:  awsefs.ThroughputMode_BURSTING, // no charge by the byte; an alarm watches its credits
+		LifecyclePolicy: awsefs.LifecyclePolicy_AFTER_30_DAYS,
+		RemovalPolicy:   removal(opts),
 	})
+	resource := fileSystem.Node().DefaultChild().(awsefs.CfnFileSystem)
+	// Said, not left out: the backup plan does it, and both would be paid.
+	resource.SetBackupPolicy(&awsefs.CfnFileSystem_BackupPolicyProperty{Status: jsii.String("DISABLED")})
 	// Given a policy, the construct would add a statement to it that lets anybody write.
-	fileSystem.Node().DefaultChild().(awsefs.CfnFileSystem).SetFileSystemPolicy(fileSystemPolicy())
+	resource.SetFileSystemPolicy(fileSystemPolicy())
 	return fileSystem
 }
 

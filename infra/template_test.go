@@ -74,6 +74,15 @@ func at(value any, path ...any) any {
 	return value
 }
 
+// without copies properties and leaves some out: tags, say, which are looked at together.
+func without(properties map[string]any, names ...string) map[string]any {
+	rest := maps.Clone(properties)
+	for _, name := range names {
+		delete(rest, name)
+	}
+	return rest
+}
+
 // wantJSON compares a part of a template with JSON text, in which "…" matches everything: a logical id
 // with its hash, say.
 func wantJSON(t *testing.T, what string, got any, want string) {
