@@ -35,6 +35,10 @@ func newBudget(stack awscdk.Stack, opts options.Options, alerts awssns.Topic) {
 			}},
 		}
 	}
+	var resourceTags []any // the CDK knows no other way to tag a budget
+	for _, tag := range tags(opts) {
+		resourceTags = append(resourceTags, &awsbudgets.CfnBudget_ResourceTagProperty{Key: tag.Key, Value: tag.Value})
+	}
 	tagged := func(key, value string) any {
 		return &awsbudgets.CfnBudget_ExpressionProperty{Tags: &awsbudgets.CfnBudget_TagValuesProperty{
 			Key: &key, Values: jsii.Strings(value), MatchOptions: jsii.Strings("EQUALS"),
@@ -53,5 +57,6 @@ func newBudget(stack awscdk.Stack, opts options.Options, alerts awssns.Topic) {
 			}},
 		},
 		NotificationsWithSubscribers: notifications,
+		ResourceTags:                 resourceTags,
 	})
 }

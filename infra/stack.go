@@ -28,9 +28,9 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 		// A template's indentation counts towards its size.
 		SuppressTemplateIndentation: jsii.Bool(true),
 	})
-	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagProject), &opts.ProjectName, nil)
-	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagEnvironment), &opts.Environment, nil)
-	awscdk.Tags_Of(stack).Add(jsii.String(contract.TagManagedBy), jsii.String(contract.ManagedBy), nil)
+	for _, tag := range tags(opts) {
+		awscdk.Tags_Of(stack).Add(tag.Key, tag.Value, nil)
+	}
 
 	var (
 		made parts
@@ -92,6 +92,15 @@ func newParameters(stack awscdk.Stack) parameters {
 		Description: jsii.String("Tasks: 0 until the repository holds an image, or to pause; then 1"),
 	})
 	return parameters{imageRef.ValueAsString(), desiredCount.ValueAsNumber()}
+}
+
+// tags are on every resource that takes any.
+func tags(opts options.Options) []*awscdk.CfnTag {
+	return []*awscdk.CfnTag{
+		{Key: jsii.String(contract.TagProject), Value: &opts.ProjectName},
+		{Key: jsii.String(contract.TagEnvironment), Value: &opts.Environment},
+		{Key: jsii.String(contract.TagManagedBy), Value: jsii.String(contract.ManagedBy)},
+	}
 }
 
 // removal is what becomes of data when its stack is deleted.
