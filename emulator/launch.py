@@ -135,7 +135,11 @@ async def serve(listener: socket.socket, options: argparse.Namespace) -> None:
 
 def main() -> int:
     options = arguments()
-    listener = socket.create_server(("127.0.0.1", options.port))
+    try:
+        listener = socket.create_server(("127.0.0.1", options.port))
+    except OSError as error:
+        print(f"emulator: cannot listen on 127.0.0.1:{options.port}: {error.strerror}", file=sys.stderr)
+        return 1
     settle_environment(listener.getsockname()[1], options.verbose)
     try:
         asyncio.run(serve(listener, options))

@@ -8,9 +8,10 @@ as the emulator learns.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from ministack.core.responses import get_account_id, get_region
 from ministack.services import (
     backup,
     cloudformation,
@@ -22,6 +23,7 @@ from ministack.services import (
     eventbridge,
     secretsmanager,
     sns,
+    tagging,
 )
 from ministack.services.cloudformation import handlers, helpers, provisioners, stacks
 
@@ -84,6 +86,7 @@ def install() -> None:
     _find_the_default_vpc()
     _hide_untouched_resources()
     _refuse_dead_stacks()
+    _find_more_by_tag()
     provisioners._REPLACING_PROPERTIES.update(_REPLACES)
     for rtype, (name, exists) in _NAMED.items():
         _refuse_existing(rtype, name, exists)
@@ -257,6 +260,29 @@ def _refuse_dead_stacks() -> None:
         return create(params)
 
     handlers._ACTION_HANDLERS["CreateChangeSet"] = careful
+
+
+def _find_more_by_tag() -> None:
+    """A search by tag is how retained resources are found again; these services were left out of it."""
+    kinds = {"sg": "security-group", "vpc": "vpc", "subnet": "subnet", "rtb": "route-table",
+             "igw": "internet-gateway"}
+
+    def pairs(tags: dict[str, str]) -> list[dict[str, str]]:
+        return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+    def network() -> Iterator[tuple[str, list[dict[str, str]]]]:
+        for resource, tags in ec2._tags.items():
+            kind = kinds.get(resource.split("-")[0])
+            if kind:
+                yield f"arn:aws:ec2:{get_region()}:{get_account_id()}:{kind}/{resource}", tags
+
+    tagging._COLLECTORS |= {
+        "cloudwatch": lambda: ((arn, pairs(tags)) for arn, tags in cloudwatch._resource_tags.items()),
+        "ec2": network,
+        "logs": lambda: ((group["arn"].removesuffix(":*"), pairs(group.get("tags", {})))
+                         for group in cloudwatch_logs._log_groups.values()),
+        "secretsmanager": tagging._collect_secretsmanager,
+    }
 
 
 def _refuse_existing(rtype: str, prop: str, exists: Callable[[str], bool]) -> None:

@@ -104,6 +104,12 @@ def test_no_property_is_ignored_unlisted(aws: AWS, life: Life) -> None:
     assert {rtype: {op: set(names) for op, names in ops.items()} for rtype, ops in seen.items()} == IGNORED
 
 
+def test_the_table_holds_every_type_that_berth_deploys() -> None:
+    golden = (HERE.parent / "infra" / "testdata" / "golden").glob("*.json")
+    used = {each["Type"] for path in golden for each in json.loads(path.read_text())["Resources"].values()}
+    assert used and used <= set(TYPES)
+
+
 def table() -> str:
     """The table of types as docs/emulator.md shows it."""
     resources = template("cases")["Resources"]
@@ -177,6 +183,12 @@ def test_a_type_outside_the_table_is_refused_by_name(aws: AWS, rtype: str) -> No
         aws.cloudformation.create_stack(StackName="odd", TemplateBody=json.dumps(body))
 
 
+def test_a_template_above_the_inline_limit_is_refused(aws: AWS) -> None:
+    body = {**ONLY_TOPIC, "Metadata": {"Padding": "x" * 51_200}}
+    with pytest.raises(ClientError, match="51200"):
+        aws.cloudformation.create_stack(StackName="large", TemplateBody=json.dumps(body))
+
+
 def test_a_property_the_api_does_not_have_fails_the_resource(aws: AWS) -> None:
     body = template("typo")
     body["Resources"]["Svc"]["Properties"]["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignIp"] = "x"
@@ -231,6 +243,16 @@ def test_retained_resources_stay_and_block_their_names(aws: AWS) -> None:
     assert aws.deploy("prod", body)["StackStatus"] == "ROLLBACK_COMPLETE"
     assert "already exists" in aws.reasons("prod")
     aws.destroy("prod")
+
+
+def test_tags_find_what_carries_them(aws: AWS) -> None:
+    aws.deploy("tagged", template("tagged"))
+    wanted = [{"Key": "Environment", "Values": ["tagged"]}, {"Key": "Project"}]
+    pages = aws.resourcegroupstaggingapi.get_paginator("get_resources").paginate(TagFilters=wanted)
+    found = {each["ResourceARN"].split(":")[2] for page in pages for each in page["ResourceTagMappingList"]}
+    assert found >= {"backup", "cloudwatch", "ec2", "ecr", "ecs", "elasticfilesystem", "logs", "secretsmanager",
+                     "sns"}
+    aws.destroy("tagged")
 
 
 def test_a_mounted_file_system_cannot_go(aws: AWS) -> None:
