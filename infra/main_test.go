@@ -44,6 +44,10 @@ var variants = map[string]map[string]string{
 var templates = map[string]template{}
 
 func TestMain(m *testing.M) {
+	if os.Getenv(runMain) != "" {
+		main()
+		os.Exit(0)
+	}
 	context, err := projectContext()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

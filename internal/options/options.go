@@ -97,15 +97,20 @@ func Parse(values map[string]string) (Options, error) {
 	return parsed, nil
 }
 
-// ParseAssignments parses values written as "key=value", as the command line has them.
+// ParseAssignments parses values written as "key=value", as the command line has them. Of two for the
+// same option the last one counts, as with the CDK CLI.
 func ParseAssignments(assignments []string) (Options, error) {
 	values := make(map[string]string, len(assignments))
+	var errs []error
 	for _, assignment := range assignments {
 		name, value, found := strings.Cut(assignment, "=")
 		if !found || name == "" {
-			return Options{}, fmt.Errorf("option %s is not of the form key=value, such as cpu=4096", quote(assignment))
+			errs = append(errs, fmt.Errorf("option %s is not of the form key=value, such as cpu=4096", quote(assignment)))
 		}
 		values[name] = value
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Options{}, err
 	}
 	return Parse(values)
 }

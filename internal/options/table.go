@@ -40,7 +40,7 @@ var Table = []Option{
 	{"memory", "8192", "a whole number of MB that Fargate offers with the CPU, such as 8192",
 		"Memory in MB", func(o *Options, s string) bool { return integer(&o.MemoryMiB, s) > 0 }},
 	{"useFargateSpot", "false", "true or false",
-		"Use Spot instances (60% cheaper)", func(o *Options, s string) bool {
+		"Use Spot capacity: up to 70 % cheaper, and reclaimed at two minutes' notice", func(o *Options, s string) bool {
 			o.UseFargateSpot = s == "true"
 			return s == "true" || s == "false"
 		}},
@@ -49,7 +49,7 @@ var Table = []Option{
 			return s == "never" || slices.Contains(retentionDays, integer(&o.LogRetentionDays, s))
 		}},
 	{"architecture", string(X8664), "x86_64 or arm64",
-		"Processor of the task and its image (arm64 is 20% cheaper)", func(o *Options, s string) bool {
+		"Processor of the task and its image (arm64 is 20 % cheaper)", func(o *Options, s string) bool {
 			o.Architecture = Architecture(s)
 			return o.Architecture == X8664 || o.Architecture == ARM64
 		}},
