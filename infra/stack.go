@@ -104,9 +104,12 @@ func tags(opts options.Options) []*awscdk.CfnTag {
 }
 
 // removal is what becomes of data when its stack is deleted.
+//
+// In prod it stays, except when the stack's very first deployment fails: what that one made is empty,
+// and would only be in the way of the next.
 func removal(opts options.Options) awscdk.RemovalPolicy {
 	if opts.Production() {
-		return awscdk.RemovalPolicy_RETAIN
+		return awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE
 	}
 	return awscdk.RemovalPolicy_DESTROY
 }

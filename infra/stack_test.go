@@ -68,9 +68,13 @@ var kept = []string{"AWS::Backup::BackupVault", "AWS::ECR::Repository", "AWS::EF
 func TestOnlyProductionKeepsItsData(t *testing.T) {
 	each(t, func(t *testing.T, made template) {
 		for id, resource := range made.body.Resources {
-			want := made.options.Production() && slices.Contains(kept, resource.Type)
-			if got := resource.DeletionPolicy == "Retain"; got != want {
-				t.Errorf("%s (%s) in %s: DeletionPolicy is %q", id, resource.Type, made.options.Environment, resource.DeletionPolicy)
+			keeps := strings.HasPrefix(resource.DeletionPolicy, "Retain") || strings.HasPrefix(resource.UpdateReplacePolicy, "Retain")
+			switch want := made.options.Production() && slices.Contains(kept, resource.Type); {
+			case keeps != want:
+				t.Errorf("%s (%s) in %s is kept: %v, want %v", id, resource.Type, made.options.Environment, keeps, want)
+			// What a first deployment that failed has made goes again.
+			case want && (resource.DeletionPolicy != "RetainExceptOnCreate" || resource.UpdateReplacePolicy != "Retain"):
+				t.Errorf("%s (%s): DeletionPolicy is %q, UpdateReplacePolicy %q", id, resource.Type, resource.DeletionPolicy, resource.UpdateReplacePolicy)
 			}
 		}
 	})

@@ -1,0 +1,69 @@
+# Everything below a target's colon that is missing is set up first. `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+# The pinned Node.js and CDK CLI come before the machine's.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: run
+run: deploy-local ## deploy the stack on an AWS emulator on this machine, and print its outputs
+
+.PHONY: deploy-local
+deploy-local: setup
+	@emulator/deploy-local
+
+.PHONY: stop-local
+stop-local: ## end the emulator that `make run` started, and forget what is in it
+	@emulator/stop-local
+
+.PHONY: build
+build: ## build bin/berth and bin/infra
+	go build -o bin/ ./cmd/berth
+	go build -o bin/infra ./infra
+
+.PHONY: test
+test: setup build ## run every test: Go, the emulator's own, and end to end
+	go vet ./...
+	go vet -tags e2e ./e2e
+	go test ./...
+	.venv/bin/python -m pytest -q emulator
+	go test -tags e2e -count 1 -timeout 20m -v ./e2e
+
+.PHONY: golden
+golden: ## renew the golden templates and the generated parts of the documentation
+	go test ./infra ./internal/options ./internal/cost -update
+
+.PHONY: lint
+lint: ## run the linters (the first run builds them: some minutes)
+	go tool -modfile=tools/go.mod golangci-lint run ./...
+
+.PHONY: format
+format: ## format the Go code
+	go tool -modfile=tools/go.mod gofumpt -w $$(git ls-files '*.go')
+
+.PHONY: vulncheck
+vulncheck: ## look the dependencies up in Go's vulnerability database (needs access to it)
+	go tool -modfile=tools/go.mod govulncheck ./...
+
+.PHONY: bench
+bench: setup build ## print the figures of docs/measurements.md
+	go run ./bench/synth
+
+.PHONY: setup
+setup: node_modules/.installed .venv/.installed
+
+# npm may hold back install scripts; the package "node" puts its program in place with one.
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-fund --no-audit --loglevel=error
+	@node_modules/.bin/node --version >/dev/null || npm rebuild node
+	@touch $@
+
+.venv/.installed: emulator/requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --requirement emulator/requirements.txt
+	@touch $@
