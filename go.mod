@@ -2,6 +2,12 @@ module berth
 
 go 1.26
 
+// npm packages carry Go files of their own.
+ignore (
+	./bench/typescript/node_modules
+	./node_modules
+)
+
 require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/aws/aws-cdk-go/awscdk/v2 v2.260.0

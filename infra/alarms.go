@@ -81,14 +81,14 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 	// A metric that nobody sends counts as zero while a task is wanted, and as nothing while none is.
 	missing := func(label string, metric awscloudwatch.Metric) awscloudwatch.IMetric {
 		return expression("IF(FILL(wanted,0)>0 AND FILL(seen,0)<1,1,0)", label, map[string]awscloudwatch.Metric{
-			"wanted": m.insights("DesiredTaskCount", maximum, minutes(5)),
+			"wanted": m.tasks("DesiredTaskCount"),
 			"seen":   metric,
 		})
 	}
 	list := []alarm{
 		{"cpu-high", m.utilization("CPU"), above, 90, 2},
 		{"memory-high", m.utilization("Memory"), above, 90, 2},
-		{"no-running-task", missing("no task runs", m.insights("RunningTaskCount", maximum, minutes(5))), atLeast, 1, 3},
+		{"no-running-task", missing("no task runs", m.tasks("RunningTaskCount")), atLeast, 1, 3},
 		{"deployment-failed", m.ruleMatches(deployment, minutes(5)), atLeast, 1, 1},
 		{"backup-failed", m.ruleMatches(backup, minutes(24*60)), atLeast, 1, 1},
 		{"burst-credits-low", m.fileSystem("BurstCreditBalance", minimum, minutes(15)), below, burstCreditsLow, 1},

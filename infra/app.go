@@ -51,7 +51,7 @@ func run() (err error) {
 		fmt.Fprintln(os.Stderr, "berth: no AWS credentials were found, so the VPC and its subnets are placeholders: this template can be read, not deployed")
 	}
 	app := newApp(nil)
-	if err := newStack(app, opts, env); err != nil {
+	if _, err := newStack(app, opts, env); err != nil {
 		return err
 	}
 	app.Synth(nil)

@@ -46,8 +46,8 @@ func newDashboard(scope constructs.Construct, opts options.Options, m metrics, l
 			named("CPU", m.utilization("CPU")),
 			named("memory", m.utilization("Memory"))),
 		graph("Tasks and tokens", half,
-			named("wanted", m.insights("DesiredTaskCount", maximum, minutes(5))),
-			named("running", m.insights("RunningTaskCount", maximum, minutes(5))),
+			named("wanted", m.tasks("DesiredTaskCount")),
+			named("running", m.tasks("RunningTaskCount")),
 			named("tokens", m.agent(contract.MetricSessionTokens, sum, minutes(5)))),
 	)
 	dashboard.AddWidgets(

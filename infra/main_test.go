@@ -97,16 +97,20 @@ func vpcAnswer(id, kind string, zones int) map[string]any {
 }
 
 // synthesise writes the template of an option set to a temporary directory and reads it back, together
-// with what cdk-nag finds wrong with it.
-func synthesise(context map[string]any, values map[string]string) (template, error) {
+// with what cdk-nag finds wrong with it. Additions are made to the stack before.
+func synthesise(context map[string]any, values map[string]string, additions ...func(awscdk.Stack, options.Options)) (template, error) {
 	opts, err := options.Parse(values)
 	if err != nil {
 		return template{}, err
 	}
 	app := newApp(&context)
 	env := &awscdk.Environment{Account: jsii.String(testAccount), Region: jsii.String(testRegion)}
-	if err := newStack(app, opts, env); err != nil {
+	stack, err := newStack(app, opts, env)
+	if err != nil {
 		return template{}, err
+	}
+	for _, add := range additions {
+		add(stack, opts)
 	}
 	awscdk.Aspects_Of(app).Add(cdknag.NewAwsSolutionsChecks(&cdknag.NagPackProps{
 		ReportFormats: &[]cdknag.NagReportFormat{cdknag.NagReportFormat_JSON},

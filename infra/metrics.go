@@ -47,9 +47,9 @@ func (m metrics) agent(name, statistic string, period awscdk.Duration) awscloudw
 	return metric(contract.MetricNamespace, name, statistic, period, map[string]*string{contract.MetricDimension: m.environment})
 }
 
-// insights is a metric of the service that Container Insights collects.
-func (m metrics) insights(name, statistic string, period awscdk.Duration) awscloudwatch.Metric {
-	return metric("ECS/ContainerInsights", name, statistic, period, m.service)
+// tasks counts the service's tasks; Container Insights collects it.
+func (m metrics) tasks(name string) awscloudwatch.Metric {
+	return metric("ECS/ContainerInsights", name, maximum, minutes(5), m.service)
 }
 
 // fileSystem is a metric of the volume.

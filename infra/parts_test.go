@@ -234,6 +234,9 @@ func TestRegistry(t *testing.T) {
 
 func TestSecrets(t *testing.T) {
 	each(t, func(t *testing.T, made template) {
+		if got, want := len(made.all("AWS::SecretsManager::Secret")), len(made.options.Names().Secrets()); got != want {
+			t.Errorf("there are %d secrets, and berth cost counts %d", got, want)
+		}
 		prefix := made.options.ProjectName + "/" + made.options.Environment
 		key := made.one(t, "AWS::SecretsManager::Secret", "AnthropicApiKey").Properties
 		if key["Name"] != prefix+"/anthropic-api-key" || key["SecretString"] != "not-set" || key["GenerateSecretString"] != nil {

@@ -18,7 +18,7 @@ import (
 //
 // The stack has no assets and its template stays under the 51,200 bytes that CloudFormation takes
 // directly, so it needs no bootstrap stack and no bucket.
-func newStack(app constructs.Construct, opts options.Options, env *awscdk.Environment) error {
+func newStack(app constructs.Construct, opts options.Options, env *awscdk.Environment) (awscdk.Stack, error) {
 	names := opts.Names()
 	stack := awscdk.NewStack(app, jsii.String(names.Stack()), &awscdk.StackProps{
 		StackName:   jsii.String(names.Stack()),
@@ -37,7 +37,7 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 		err  error
 	)
 	if made.network, err = newNetwork(stack, opts); err != nil {
-		return err
+		return nil, err
 	}
 	made.parameters = newParameters(stack)
 	made.registry = newRegistry(stack, opts)
@@ -51,7 +51,7 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 	made.dashboard = newObservability(stack, opts, made)
 	newBudget(stack, opts, made.alerts)
 	newOutputs(stack, opts, made)
-	return nil
+	return stack, nil
 }
 
 // parts are the stack's constructs. Each takes what it builds on from those before it.

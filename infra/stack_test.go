@@ -151,10 +151,14 @@ func TestFailedLookupsSayWhatToDo(t *testing.T) {
 		context map[string]any
 		want    []string
 	}{
-		"no default VPC": {"dev", failed("isDefault=true", "Could not find any VPCs matching {...}"),
-			[]string{"no default VPC in account 111122223333, region us-east-1", "-c vpcId=new", "-c vpcId=vpc-", "aws ec2 create-default-vpc"}},
-		"unknown VPC": {"adopted", failed("vpc-id=vpc-0123456789abcdef0", "Could not find any VPCs matching {...}"),
-			[]string{"option vpcId", "vpc-0123456789abcdef0"}},
+		"no default VPC": {
+			"dev", failed("isDefault=true", "Could not find any VPCs matching {...}"),
+			[]string{"no default VPC in account 111122223333, region us-east-1", "-c vpcId=new", "-c vpcId=vpc-", "aws ec2 create-default-vpc"},
+		},
+		"unknown VPC": {
+			"adopted", failed("vpc-id=vpc-0123456789abcdef0", "Could not find any VPCs matching {...}"),
+			[]string{"option vpcId", "vpc-0123456789abcdef0"},
+		},
 		"denied": {"dev", failed("isDefault=true", "not authorized to perform: ec2:DescribeVpcs"), []string{"not authorized"}},
 		"found":  {"dev", map[string]any{"vpc-provider:x": map[string]any{"vpcId": "vpc-1"}}, nil},
 	} {

@@ -14,34 +14,54 @@ type Alarm struct {
 
 // Alarms of the stack, in the order in which they are shown.
 var Alarms = []Alarm{
-	{Suffix: "cpu-high", Metrics: 1,
+	{
+		Suffix: "cpu-high", Metrics: 1,
 		Fires: "CPU above 90 % for 2 periods of 5 minutes",
-		Next:  "raise `cpu`, or lower `maxSessions`"},
-	{Suffix: "memory-high", Metrics: 1,
+		Next:  "raise `cpu`, or lower `maxSessions`",
+	},
+	{
+		Suffix: "memory-high", Metrics: 1,
 		Fires: "memory above 90 % for 2 periods of 5 minutes",
-		Next:  "raise `memory`, or lower `maxSessions`: past 100 % the task is killed"},
-	{Suffix: "no-running-task", Metrics: 2,
+		Next:  "raise `memory`, or lower `maxSessions`: past 100 % the task is killed",
+	},
+	{
+		Suffix: "no-running-task", Metrics: 2,
 		Fires: "a task is wanted and none runs for 15 minutes",
-		Next:  "look at the service's events and the stopped task's reason"},
-	{Suffix: "deployment-failed", Metrics: 1,
+		Next:  "look at the service's events and the stopped task's reason",
+	},
+	{
+		Suffix: "deployment-failed", Metrics: 1,
 		Fires: "a deployment of the service failed and was rolled back",
-		Next:  "the notification carries the reason; mend the image and deploy again"},
-	{Suffix: "backup-failed", Metrics: 1,
+		Next:  "the notification carries the reason; mend the image and deploy again",
+	},
+	{
+		Suffix: "backup-failed", Metrics: 1,
 		Fires: "a backup job of the vault failed in the last day",
-		Next:  "look at the job's status message in AWS Backup"},
-	{Suffix: "burst-credits-low", Metrics: 1,
+		Next:  "look at the job's status message in AWS Backup",
+	},
+	{
+		Suffix: "burst-credits-low", Metrics: 1,
 		Fires: "less than 10 % of the file system's burst credits are left",
-		Next:  "find what writes so much, or switch the file system to elastic throughput"},
-	{Suffix: "sessions-failed", Metrics: 2,
+		Next:  "find what writes so much, or switch the file system to elastic throughput",
+	},
+	{
+		Suffix: "sessions-failed", Metrics: 2,
 		Fires: "3 or more sessions failed within an hour",
-		Next:  "look at the dashboard's table of failed sessions"},
-	{Suffix: "sessions-stuck", Metrics: 2,
+		Next:  "look at the dashboard's table of failed sessions",
+	},
+	{
+		Suffix: "sessions-stuck", Metrics: 2,
 		Fires: "a task is wanted and no heartbeat came for 15 minutes",
-		Next:  "look at the log; force a new deployment if the daemon does not answer"},
-	{Suffix: "key-refused", Metrics: 1,
+		Next:  "look at the log; force a new deployment if the daemon does not answer",
+	},
+	{
+		Suffix: "key-refused", Metrics: 1,
 		Fires: "the API refuses the Anthropic key",
-		Next:  "put a valid key into the secret and force a new deployment"},
-	{Suffix: "spend-high", Metrics: 1, NeedsSpendLimit: true,
+		Next:  "put a valid key into the secret and force a new deployment",
+	},
+	{
+		Suffix: "spend-high", Metrics: 1, NeedsSpendLimit: true,
 		Fires: "model spend of the month reached 80 % of `spendLimitUSD`",
-		Next:  "look at the sessions that cost most, or raise the limit"},
+		Next:  "look at the sessions that cost most, or raise the limit",
+	},
 }

@@ -31,6 +31,9 @@ func (n Names) APIKeySecret() string { return n.Project + "/" + n.Environment + 
 // (https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html, Name).
 func (n Names) AgentSecret() string { return n.Project + "/" + n.Environment + "/agent" }
 
+// Secrets lists the names of both.
+func (n Names) Secrets() []string { return []string{n.APIKeySecret(), n.AgentSecret()} }
+
 // AlertTopic is the SNS topic that every alarm notifies.
 func (n Names) AlertTopic() string { return n.Stack() + "-alerts" }
 

@@ -1,50 +1,20 @@
 package cost
 
 import (
-	"errors"
-	"flag"
-	"io/fs"
-	"os"
 	"strings"
 	"testing"
+
+	"berth/internal/doctest"
 )
 
-const (
-	generatedBegin = "<!-- generated: cost -->\n"
-	generatedEnd   = "<!-- end generated -->"
-)
-
-var update = flag.Bool("update", false, "write the cost tables into docs/cost.md and README.md")
-
-// The documentation's tables are generated: what they say is what `berth cost` says. README.md takes
-// part once it is there and holds the markers.
+// The documentation's tables are generated: what they say is what `berth cost` says.
 func TestDocumentedTablesAreCurrent(t *testing.T) {
 	tables, err := Markdown(home(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, optional := range map[string]bool{"../../docs/cost.md": false, "../../README.md": true} {
-		data, err := os.ReadFile(file)
-		if optional && (errors.Is(err, fs.ErrNotExist) || !strings.Contains(string(data), generatedBegin)) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		before, rest, began := strings.Cut(string(data), generatedBegin)
-		old, after, ended := strings.Cut(rest, generatedEnd)
-		switch {
-		case !began || !ended:
-			t.Errorf("%s lacks the line %q or the line %q after it", file, strings.TrimSpace(generatedBegin), generatedEnd)
-		case old == tables:
-		case !*update:
-			t.Errorf("the cost tables in %s are out of date; renew them with: go test ./internal/cost -update", file)
-		default:
-			if err := os.WriteFile(file, []byte(before+generatedBegin+tables+generatedEnd+after), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	doctest.Section(t, "../../docs/cost.md", "cost", tables)
+	doctest.Section(t, "../../README.md", "cost", tables)
 }
 
 func TestMarkdownSaysWhereTheSpecificationIsWrong(t *testing.T) {

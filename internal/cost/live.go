@@ -113,8 +113,10 @@ func ask(ctx context.Context, api pricing.GetProductsAPIClient, service, region 
 	case "AmazonECS": // which also lists a price for every type of managed instance
 		filters = append(filters, filter("productFamily", "Compute"))
 	case "AWSDataTransfer":
-		filters = []types.Filter{filter("fromRegionCode", region), filter("toLocation", "External"),
-			filter("transferType", "AWS Outbound")}
+		filters = []types.Filter{
+			filter("fromRegionCode", region), filter("toLocation", "External"),
+			filter("transferType", "AWS Outbound"),
+		}
 	}
 	pages := pricing.NewGetProductsPaginator(api, &pricing.GetProductsInput{
 		ServiceCode: aws.String(service), Filters: filters, FormatVersion: aws.String("aws_v1"),

@@ -91,14 +91,20 @@ func TestLiveFailuresAreOneLine(t *testing.T) {
 		"throttled":     {func(p *costtest.PriceList) { p.FailWith = "ThrottlingException" }, "wait a minute"},
 		"expired":       {func(p *costtest.PriceList) { p.FailWith = "ExpiredTokenException" }, "renew the AWS credentials"},
 		"another error": {func(p *costtest.PriceList) { p.FailWith = "InternalErrorException" }, "InternalErrorException: User"},
-		"no product": {func(p *costtest.PriceList) { p.Products[2].Usage = "EUC1-Fargate-Turbo" },
-			"no product for Fargate vCPU (x86_64) in eu-central-1 (AmazonECS, usage type Fargate-vCPU-Hours:perCPU)"},
-		"two products": {func(p *costtest.PriceList) { p.Products[1].Usage = "Fargate-vCPU-Hours:perCPU" },
-			"two products for Fargate vCPU (x86_64) in eu-central-1, at $0.90 and $0.04656"},
-		"no dollars": {func(p *costtest.PriceList) {
-			p.Products[2].Price = `{"a":{"beginRange":"0","pricePerUnit":{"CNY":"1"}}}`
+		"no product": {
+			func(p *costtest.PriceList) { p.Products[2].Usage = "EUC1-Fargate-Turbo" },
+			"no product for Fargate vCPU (x86_64) in eu-central-1 (AmazonECS, usage type Fargate-vCPU-Hours:perCPU)",
 		},
-			"no price in US dollars"},
+		"two products": {
+			func(p *costtest.PriceList) { p.Products[1].Usage = "Fargate-vCPU-Hours:perCPU" },
+			"two products for Fargate vCPU (x86_64) in eu-central-1, at $0.90 and $0.04656",
+		},
+		"no dollars": {
+			func(p *costtest.PriceList) {
+				p.Products[2].Price = `{"a":{"beginRange":"0","pricePerUnit":{"CNY":"1"}}}`
+			},
+			"no price in US dollars",
+		},
 		"no term":         {func(p *costtest.PriceList) { p.Products[2].Price = `{}` }, "no price on demand"},
 		"an unknown form": {func(p *costtest.PriceList) { p.Products[2].Price = `{"a":1}` }, "not in the documented form"},
 		"a step that begins nowhere": {func(p *costtest.PriceList) {

@@ -32,16 +32,20 @@ func Markdown(table Table) (string, error) {
 			title:  "Default configuration (2 vCPU, 8 GB)",
 			claims: map[string]string{rowFargate: "~$85", rowEFS: "~$15", rowLogs: "~$3", rowSecrets: "~$0.40", rowBackup: "~$2"},
 			total:  "~$105",
-			remarks: map[string]string{rowSecrets: secrets, rowBackup: backup,
-				rowLogs: "nearly all of it is ingestion"},
+			remarks: map[string]string{
+				rowSecrets: secrets, rowBackup: backup,
+				rowLogs: "nearly all of it is ingestion",
+			},
 		},
 		{
 			title:       "Optimised configuration (1 vCPU, 4 GB, Spot, logs kept 3 days)",
 			assignments: []string{"cpu=1024", "memory=4096", "useFargateSpot=true", "logRetentionDays=3"},
 			claims:      map[string]string{rowFargateSpot: "~$35", rowEFS: "~$15", rowLogs: "~$1", rowSecrets: "~$0.40", rowBackup: "~$2"},
 			total:       "~$53",
-			remarks: map[string]string{rowSecrets: secrets, rowBackup: backup, rowFargateSpot: spot,
-				rowLogs: "wrong: a shorter retention saves storage, which is cents, and no ingestion"},
+			remarks: map[string]string{
+				rowSecrets: secrets, rowBackup: backup, rowFargateSpot: spot,
+				rowLogs: "wrong: a shorter retention saves storage, which is cents, and no ingestion",
+			},
 		},
 	} {
 		if err := c.write(&text, table); err != nil {

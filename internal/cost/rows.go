@@ -126,7 +126,7 @@ func (b *builder) observability() {
 
 func (b *builder) rest() {
 	a := b.assumptions
-	const secrets = 2 // contract.Names: APIKeySecret and AgentSecret
+	secrets := len(b.options.Names().Secrets())
 	b.row(rowSecrets, fmt.Sprintf("%d secrets", secrets), b.show(Secret)+"; reads cost less than a cent",
 		product(whole(secrets), b.rate(Secret)))
 	b.row("ECR", number(a.ImagesGB)+" GB of images", b.show(ECRStorage)+"; pulls within the region are free",

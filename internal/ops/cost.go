@@ -43,7 +43,7 @@ Exit codes: 0 estimated; 1 failed, or a price is missing; 2 a flag or option can
 func (c *Cost) Run(ctx context.Context, stdio Stdio) error {
 	parsed, badOptions := options.ParseAssignments(c.Context)
 	region, badRegion := chooseRegion(c.Region, stdio.Getenv, cost.HomeRegion)
-	if err := errors.Join(badOptions, c.Assumptions.Check(), badRegion); err != nil {
+	if err := errors.Join(badOptions, c.Check(), badRegion); err != nil {
 		return &UsageError{err}
 	}
 	table, err := c.prices(ctx, parsed, region)

@@ -24,11 +24,13 @@ type Option struct {
 
 // Table lists every option; the specification's six come first.
 var Table = []Option{
-	{"projectName", "claude-code", "lower-case letters, digits and single hyphens, beginning with a letter",
+	{
+		"projectName", "claude-code", "lower-case letters, digits and single hyphens, beginning with a letter",
 		"Project name prefix", func(o *Options, s string) bool {
 			o.ProjectName = s
 			return projectName.MatchString(s)
-		}},
+		},
+	},
 	{"environment", "dev", "dev, staging or prod", "Environment (dev/staging/prod)", func(o *Options, s string) bool {
 		o.Environment = s
 		return slices.Contains(contract.Environments, s)
@@ -37,55 +39,76 @@ var Table = []Option{
 		_, known := fargateMemory[integer(&o.CPU, s)]
 		return known
 	}},
-	{"memory", "8192", "a whole number of MB that Fargate offers with the CPU, such as 8192",
-		"Memory in MB", func(o *Options, s string) bool { return integer(&o.MemoryMiB, s) > 0 }},
-	{"useFargateSpot", "false", "true or false",
+	{
+		"memory", "8192", "a whole number of MB that Fargate offers with the CPU, such as 8192",
+		"Memory in MB", func(o *Options, s string) bool { return integer(&o.MemoryMiB, s) > 0 },
+	},
+	{
+		"useFargateSpot", "false", "true or false",
 		"Use Spot capacity: up to 70 % cheaper, and reclaimed at two minutes' notice", func(o *Options, s string) bool {
 			o.UseFargateSpot = s == "true"
 			return s == "true" || s == "false"
-		}},
-	{"logRetentionDays", "7", "never, or one of " + list(retentionDays),
+		},
+	},
+	{
+		"logRetentionDays", "7", "never, or one of " + list(retentionDays),
 		"CloudWatch log retention", func(o *Options, s string) bool {
 			return s == "never" || slices.Contains(retentionDays, integer(&o.LogRetentionDays, s))
-		}},
-	{"architecture", string(X8664), "x86_64 or arm64",
+		},
+	},
+	{
+		"architecture", string(X8664), "x86_64 or arm64",
 		"Processor of the task and its image (arm64 is 20 % cheaper)", func(o *Options, s string) bool {
 			o.Architecture = Architecture(s)
 			return o.Architecture == X8664 || o.Architecture == ARM64
-		}},
-	{"ephemeralStorageGiB", "20", "a whole number from 20 (free of charge) to 200",
+		},
+	},
+	{
+		"ephemeralStorageGiB", "20", "a whole number from 20 (free of charge) to 200",
 		"Local disk for work in progress, in GiB", func(o *Options, s string) bool {
 			n := integer(&o.EphemeralStorageGiB, s)
 			return 20 <= n && n <= 200
-		}},
-	{"maxSessions", "4", "a whole number from 1 to 100",
+		},
+	},
+	{
+		"maxSessions", "4", "a whole number from 1 to 100",
 		"Sessions that run at once; the others wait their turn", func(o *Options, s string) bool {
 			n := integer(&o.MaxSessions, s)
 			return 1 <= n && n <= 100
-		}},
-	{"vpcId", VpcDefault, "default, new, or a VPC's id such as vpc-0123456789abcdef0",
+		},
+	},
+	{
+		"vpcId", VpcDefault, "default, new, or a VPC's id such as vpc-0123456789abcdef0",
 		"Network: the account's default VPC, a new small one, or one you have", func(o *Options, s string) bool {
 			o.VpcID = s
 			return s == VpcDefault || s == VpcNew || vpcID.MatchString(s)
-		}},
-	{"availabilityZones", "", "zones' names with commas between, such as us-east-1a,us-east-1b",
+		},
+	},
+	{
+		"availabilityZones", "", "zones' names with commas between, such as us-east-1a,us-east-1b",
 		"Zones to use, where the VPC has one that Fargate or EFS does not serve; else all of them",
 		func(o *Options, s string) bool {
 			o.AvailabilityZones = strings.Split(s, ",")
 			return !slices.ContainsFunc(o.AvailabilityZones, func(zone string) bool { return !zoneName.MatchString(zone) })
-		}},
-	{"fileSystemId", "", "a file system's id such as fs-0123456789abcdef0",
+		},
+	},
+	{
+		"fileSystemId", "", "a file system's id such as fs-0123456789abcdef0",
 		"Adopt this EFS file system, which has no mount target, instead of making one", func(o *Options, s string) bool {
 			o.FileSystemID = s
 			return fileSystemID.MatchString(s)
-		}},
-	{"alertEmail", "", "one e-mail address such as ops@example.com",
+		},
+	},
+	{
+		"alertEmail", "", "one e-mail address such as ops@example.com",
 		"Address that alarms and budget alerts are sent to", func(o *Options, s string) bool {
 			o.AlertEmail = s
 			address, err := mail.ParseAddress(s)
 			return err == nil && address.Address == s && len(s) <= 254
-		}},
-	{"spendLimitUSD", "", "dollars a month from 1 to 1000000, such as 250 or 99.50",
+		},
+	},
+	{
+		"spendLimitUSD", "", "dollars a month from 1 to 1000000, such as 250 or 99.50",
 		"Monthly limit: of model use, enforced by the daemon; of AWS charges, a budget with alerts at 50, 80 and 100 %",
 		func(o *Options, s string) bool {
 			if !dollars.MatchString(s) {
@@ -94,14 +117,17 @@ var Table = []Option{
 			limit, err := strconv.ParseFloat(s, 64)
 			o.SpendLimitUSD = limit
 			return err == nil && 1 <= limit && limit <= 1_000_000
-		}},
-	{"anthropicBaseUrl", "https://api.anthropic.com", "an http or https address without user, query or fragment",
+		},
+	},
+	{
+		"anthropicBaseUrl", "https://api.anthropic.com", "an http or https address without user, query or fragment",
 		"Messages API that the daemon calls", func(o *Options, s string) bool {
 			o.AnthropicBaseURL = s
 			u, err := url.Parse(s)
 			return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil &&
 				!strings.ContainsAny(s, "?#") && len(s) <= 200
-		}},
+		},
+	},
 }
 
 var (

@@ -58,8 +58,10 @@ func Frankfurt() *PriceList {
 		{Service: "AmazonCloudWatch", Usage: "EUC1-CW:Requests", Price: "0.0000100000"},
 		{Service: "AmazonCloudWatch", Usage: "EUC1-CW:Requests", Price: "0.0000100000"},
 		{Service: "AmazonCloudWatch", Usage: "EUC1-CW:AlarmMonitorUsage", Price: "0.1000000000"},
-		{Service: "AmazonCloudWatch", Usage: "EUC1-CW:MetricMonitorUsage",
-			Price: "{" + Step("10000", "250000", "0.1000000000") + "," + Step("0", "10000", "0.3000000000") + "}"},
+		{
+			Service: "AmazonCloudWatch", Usage: "EUC1-CW:MetricMonitorUsage",
+			Price: "{" + Step("10000", "250000", "0.1000000000") + "," + Step("0", "10000", "0.3000000000") + "}",
+		},
 		{Service: "AWSSecretsManager", Usage: "EUC1-AWSSecretsManager-Secrets", Price: "0.4000000000"},
 		{Service: "AmazonECR", Usage: "EUC1-TimedStorage-ByteHrs", Price: "0.1000000000"},
 		{Service: "AmazonVPC", Usage: "EUC1-PublicIPv4:InUseAddress", Price: "0.0050000000"},
