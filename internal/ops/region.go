@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// regions of the partition "aws"
-// (https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html).
+// regions of the partition "aws", as the AWS SDK for Python lists them (botocore 1.43.106,
+// data/partitions.json).
 var regions = []string{
 	"af-south-1", "ap-east-1", "ap-east-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3",
 	"ap-south-1", "ap-south-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-4",
