@@ -39,6 +39,7 @@ func newAlarms(scope constructs.Construct, opts options.Options, m metrics, made
 	for _, alarm := range contract.Alarms {
 		documented[alarm.Suffix] = alarm
 	}
+	notify := awscloudwatchactions.NewSnsAction(made.alerts)
 	for _, alarm := range alarms(scope, opts, m, made) {
 		row := documented[alarm.suffix]
 		resource := awscloudwatch.NewAlarm(scope, &alarm.suffix, &awscloudwatch.AlarmProps{
@@ -51,8 +52,8 @@ func newAlarms(scope constructs.Construct, opts options.Options, m metrics, made
 			// No data is the rule while nothing runs. Where silence is the fault, the metric fills it in.
 			TreatMissingData: awscloudwatch.TreatMissingData_NOT_BREACHING,
 		})
-		resource.AddAlarmAction(awscloudwatchactions.NewSnsAction(made.alerts))
-		resource.AddOkAction(awscloudwatchactions.NewSnsAction(made.alerts))
+		resource.AddAlarmAction(notify)
+		resource.AddOkAction(notify)
 	}
 }
 
