@@ -158,6 +158,16 @@ func wantJSON(t *testing.T, what string, got any, want string) {
 	}
 }
 
+// wantText is wantJSON for the standard output of a command.
+func wantText(t *testing.T, what, got, want string) {
+	t.Helper()
+	var answer any
+	if err := json.Unmarshal([]byte(got), &answer); err != nil {
+		t.Fatalf("%s: the answer is no JSON: %v\n%s", what, err, got)
+	}
+	wantJSON(t, what, answer, want)
+}
+
 // liken writes "…" into a copy of an answer wherever the pattern has it, and decodes a text where the
 // pattern has more than a text: some of AWS's answers hold JSON in a string.
 func liken(got, pattern any) any {
