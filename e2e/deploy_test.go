@@ -78,9 +78,12 @@ func TestFirstDeployment(t *testing.T) {
 
 var identity = []fact{
 	{"the account", "sts get-caller-identity", "Account", `"123456789012"`},
-	{"the stack", "cloudformation describe-stacks --stack-name ${Stack}", "Stacks[0].[StackStatus,Parameters[].[ParameterKey,ParameterValue]]",
-		`["CREATE_COMPLETE", [["ImageRef", ":latest"], ["DesiredCount", "0"]]]`},
-	{"whatever can be found by tags", "resourcegroupstaggingapi get-resources --tag-filters Key=Project,Values=claude-code Key=Environment,Values=dev Key=ManagedBy,Values=berth",
+	{
+		"the stack", "cloudformation describe-stacks --stack-name ${Stack}", "Stacks[0].[StackStatus,Parameters[].[ParameterKey,ParameterValue]]",
+		`["CREATE_COMPLETE", [["ImageRef", ":latest"], ["DesiredCount", "0"]]]`,
+	},
+	{
+		"whatever can be found by tags", "resourcegroupstaggingapi get-resources --tag-filters Key=Project,Values=claude-code Key=Environment,Values=dev Key=ManagedBy,Values=berth",
 		`[length(ResourceTagMappingList[?contains(ResourceARN, ':alarm:')]), length(ResourceTagMappingList[?!contains(ResourceARN, ':alarm:')]),
 		  sort(ResourceTagMappingList[?!contains(ResourceARN, ':alarm:')].ResourceARN)]`,
 		`[9, 16, [
@@ -90,7 +93,8 @@ var identity = []fact{
 			"arn:aws:events:us-east-1:123456789012:rule/claude-code-dev-backup-failed", "arn:aws:events:us-east-1:123456789012:rule/claude-code-dev-deployment-failed",
 			"arn:aws:logs:us-east-1:123456789012:log-group:/ecs/claude-code-dev",
 			"${AgentSecretArn}", "${AnthropicApiKeySecretArn}", "${AlertTopicArn}"
-		]]`},
+		]]`,
+	},
 }
 
 // ofRole picks a role by its logical id.
@@ -131,18 +135,24 @@ var access = []fact{
 		[{"Action": "sts:AssumeRole", "Effect": "Allow", "Principal": {"Service": "backup.amazonaws.com"}}],
 		["arn:aws:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup"], ["dev", "claude-code"], []
 	]`},
-	{"nothing gets into the tasks", "ec2 describe-security-groups --group-ids ${TaskSecurityGroupId}",
-		"SecurityGroups[].[VpcId, IpPermissions, IpPermissionsEgress[].[IpProtocol, IpRanges[].CidrIp]]", `[["vpc-00000001", [], [["-1", ["0.0.0.0/0"]]]]]`},
-	{"only NFS from the tasks gets to the file system", "ec2 describe-security-groups --group-ids ${NetworkNfs}",
+	{
+		"nothing gets into the tasks", "ec2 describe-security-groups --group-ids ${TaskSecurityGroupId}",
+		"SecurityGroups[].[VpcId, IpPermissions, IpPermissionsEgress[].[IpProtocol, IpRanges[].CidrIp]]", `[["vpc-00000001", [], [["-1", ["0.0.0.0/0"]]]]]`,
+	},
+	{
+		"only NFS from the tasks gets to the file system", "ec2 describe-security-groups --group-ids ${NetworkNfs}",
 		"SecurityGroups[].[VpcId, IpPermissions[].[IpProtocol, FromPort, ToPort, UserIdGroupPairs[].GroupId, IpRanges, Ipv6Ranges, PrefixListIds], IpPermissionsEgress[].IpRanges[].CidrIp]",
-		`[["vpc-00000001", [["tcp", 2049, 2049, ["${TaskSecurityGroupId}"], [], [], []]], ["255.255.255.255/32"]]]`},
+		`[["vpc-00000001", [["tcp", 2049, 2049, ["${TaskSecurityGroupId}"], [], [], []]], ["255.255.255.255/32"]]]`,
+	},
 }
 
 const mountTarget = "${StorageFileSystemEfsMountTargetPublicSubnet"
 
 var storage = []fact{
-	{"file system", "efs describe-file-systems", "FileSystems[].[FileSystemId, Name, Encrypted, PerformanceMode, ThroughputMode, NumberOfMountTargets]",
-		`[["${EfsFileSystemId}", "claude-code-dev", true, "generalPurpose", "bursting", 3]]`},
+	{
+		"file system", "efs describe-file-systems", "FileSystems[].[FileSystemId, Name, Encrypted, PerformanceMode, ThroughputMode, NumberOfMountTargets]",
+		`[["${EfsFileSystemId}", "claude-code-dev", true, "generalPurpose", "bursting", 3]]`,
+	},
 	{"what is not used gets cheaper", "efs describe-lifecycle-configuration --file-system-id ${EfsFileSystemId}", "LifecyclePolicies", `[{"TransitionToIA": "AFTER_30_DAYS"}]`},
 	{"no backups beside the plan's", "efs describe-backup-policy --file-system-id ${EfsFileSystemId}", "BackupPolicy.Status", `"DISABLED"`},
 	{"nobody is root, nobody without TLS", "efs describe-file-system-policy --file-system-id ${EfsFileSystemId}", "Policy", `{"Version": "2012-10-17", "Id": "1", "Statement": [
@@ -160,10 +170,14 @@ var storage = []fact{
 
 var backups = []fact{
 	{"vault", "backup list-backup-vaults", "BackupVaultList[].BackupVaultName", `["claude-code-dev"]`},
-	{"a backup a day, kept for 35", "backup get-backup-plan --backup-plan-id ${BackupPlan}", "BackupPlan.[BackupPlanName, Rules[].[TargetBackupVaultName, ScheduleExpression, Lifecycle.DeleteAfterDays]]",
-		`["claude-code-dev-daily", [["claude-code-dev", "cron(0 5 * * ? *)", 35]]]`},
-	{"of the file system", "backup get-backup-selection --backup-plan-id ${BackupPlan} --selection-id ${SelectionId}", "BackupSelection.[IamRoleArn, Resources]",
-		`["${BackupRoleArn}", ["arn:aws:elasticfilesystem:us-east-1:123456789012:file-system/${EfsFileSystemId}"]]`},
+	{
+		"a backup a day, kept for 35", "backup get-backup-plan --backup-plan-id ${BackupPlan}", "BackupPlan.[BackupPlanName, Rules[].[TargetBackupVaultName, ScheduleExpression, Lifecycle.DeleteAfterDays]]",
+		`["claude-code-dev-daily", [["claude-code-dev", "cron(0 5 * * ? *)", 35]]]`,
+	},
+	{
+		"of the file system", "backup get-backup-selection --backup-plan-id ${BackupPlan} --selection-id ${SelectionId}", "BackupSelection.[IamRoleArn, Resources]",
+		`["${BackupRoleArn}", ["arn:aws:elasticfilesystem:us-east-1:123456789012:file-system/${EfsFileSystemId}"]]`,
+	},
 }
 
 var registry = []fact{
@@ -174,38 +188,50 @@ var registry = []fact{
 
 var secrets = []fact{
 	{"Anthropic key", "secretsmanager get-secret-value --secret-id ${AnthropicApiKeySecretArn}", "[Name, SecretString]", `["claude-code/dev/anthropic-api-key", "not-set"]`},
-	{"API token and GitHub token", "secretsmanager get-secret-value --secret-id ${AgentSecretArn}", "[Name, SecretString]",
-		`["claude-code/dev/agent", {"api_token": "…", "github_token": "not-set"}]`},
+	{
+		"API token and GitHub token", "secretsmanager get-secret-value --secret-id ${AgentSecretArn}", "[Name, SecretString]",
+		`["claude-code/dev/agent", {"api_token": "…", "github_token": "not-set"}]`,
+	},
 }
 
 var compute = []fact{
-	{"cluster", "ecs describe-clusters --clusters ${EcsClusterName} --include SETTINGS", "clusters[].[status, settings, capacityProviders, activeServicesCount]",
-		`[["ACTIVE", [{"name": "containerInsights", "value": "enabled"}], ["FARGATE", "FARGATE_SPOT"], 1]]`},
-	{"service", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}",
+	{
+		"cluster", "ecs describe-clusters --clusters ${EcsClusterName} --include SETTINGS", "clusters[].[status, settings, capacityProviders, activeServicesCount]",
+		`[["ACTIVE", [{"name": "containerInsights", "value": "enabled"}], ["FARGATE", "FARGATE_SPOT"], 1]]`,
+	},
+	{
+		"service", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}",
 		"services[].[status, desiredCount, taskDefinition, capacityProviderStrategy[].capacityProvider, deploymentConfiguration, enableExecuteCommand, networkConfiguration.awsvpcConfiguration, propagateTags]",
 		`[["ACTIVE", 0, "${TaskDefinitionArn}", ["FARGATE"],
 			{"deploymentCircuitBreaker": {"enable": true, "rollback": true}, "maximumPercent": 100, "minimumHealthyPercent": 0}, true,
-			{"subnets": ["subnet-00000001", "subnet-00000002", "subnet-00000003"], "securityGroups": ["${TaskSecurityGroupId}"], "assignPublicIp": "ENABLED"}, "SERVICE"]]`},
-	{"task", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
+			{"subnets": ["subnet-00000001", "subnet-00000002", "subnet-00000003"], "securityGroups": ["${TaskSecurityGroupId}"], "assignPublicIp": "ENABLED"}, "SERVICE"]]`,
+	},
+	{
+		"task", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
 		"taskDefinition.[family, networkMode, requiresCompatibilities, cpu, memory, runtimePlatform.cpuArchitecture, contains(executionRoleArn, 'ExecutionRole'), contains(taskRoleArn, 'TaskRole')]",
-		`["claude-code-dev", "awsvpc", ["FARGATE"], "2048", "8192", "X86_64", true, true]`},
+		`["claude-code-dev", "awsvpc", ["FARGATE"], "2048", "8192", "X86_64", true, true]`,
+	},
 	{"volume", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}", "taskDefinition.volumes[?efsVolumeConfiguration].efsVolumeConfiguration", `[{
 		"fileSystemId": "${EfsFileSystemId}", "transitEncryption": "ENABLED", "authorizationConfig": {"accessPointId": "${EfsAccessPointId}", "iam": "ENABLED"}}]`},
-	{"container", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
+	{
+		"container", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
 		"taskDefinition.containerDefinitions[].[name, image, readonlyRootFilesystem, stopTimeout, healthCheck, logConfiguration.options.\"awslogs-group\", secrets, mountPoints[?sourceVolume=='volume'].containerPath]",
 		`[["agent", "${EcrRepositoryUri}:latest", true, 120,
 			{"command": ["CMD", "/usr/local/bin/berthd", "health"], "interval": 30, "timeout": 5, "retries": 3, "startPeriod": 60}, "${LogGroupName}", [
 				{"name": "ANTHROPIC_API_KEY", "valueFrom": "${AnthropicApiKeySecretArn}"},
 				{"name": "BERTH_API_TOKEN", "valueFrom": "${AgentSecretArn}:api_token::"},
 				{"name": "GITHUB_TOKEN", "valueFrom": "${AgentSecretArn}:github_token::"}
-			], ["/data/volume"]]]`},
+			], ["/data/volume"]]]`,
+	},
 }
 
 var observability = []fact{
 	{"logs stay for a week", "logs describe-log-groups", "logGroups[].[logGroupName, retentionInDays]", `[["${LogGroupName}", 7]]`},
 	{"alarms", "cloudwatch describe-alarms", "sort(MetricAlarms[].AlarmName)", alarmNames("claude-code-dev", false)},
-	{"every alarm is heard, going off and over", "cloudwatch describe-alarms",
-		"MetricAlarms[?AlarmActions!=['${AlertTopicArn}'] || OKActions!=['${AlertTopicArn}'] || !ActionsEnabled].AlarmName", `[]`},
+	{
+		"every alarm is heard, going off and over", "cloudwatch describe-alarms",
+		"MetricAlarms[?AlarmActions!=['${AlertTopicArn}'] || OKActions!=['${AlertTopicArn}'] || !ActionsEnabled].AlarmName", `[]`,
+	},
 	{"topic", "sns get-topic-attributes --topic-arn ${AlertTopicArn}", "Attributes.[SubscriptionsConfirmed, SubscriptionsPending]", `["0", "0"]`},
 	{"failed deployments are told", "events list-targets-by-rule --rule ${Stack}-deployment-failed", "Targets[].Arn", `["${AlertTopicArn}"]`},
 	{"failed backups are told", "events list-targets-by-rule --rule ${Stack}-backup-failed", "Targets[].Arn", `["${AlertTopicArn}"]`},
@@ -255,15 +281,13 @@ func checkIgnored(t *testing.T, a *account) {
 func TestUnknownResourceTypeIsRefused(t *testing.T) {
 	t.Parallel()
 	a := newAccount(t)
-	assembly := filepath.Join(t.TempDir(), "assembly")
+	assembly := t.TempDir()
 	for name, text := range map[string]string{
 		"ledger.template.json": `{"Resources": {"Ledger": {"Type": "AWS::QLDB::Ledger", "Properties": {"PermissionsMode": "STANDARD"}}}}`,
+		//nolint:misspell // the CDK's word
 		"manifest.json": `{"version": "36.0.0", "artifacts": {"ledger": {"type": "aws:cloudformation:stack",
 			"environment": "aws://123456789012/us-east-1", "properties": {"templateFile": "ledger.template.json"}}}}`,
 	} {
-		if err := os.MkdirAll(assembly, 0o700); err != nil {
-			t.Fatal(err)
-		}
 		if err := os.WriteFile(filepath.Join(assembly, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

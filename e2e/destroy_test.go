@@ -82,9 +82,11 @@ func TestFailedFirstDeploymentLeavesNothing(t *testing.T) {
 		t.Fatalf("want a failure that names %s\n%s", rule, failed)
 	}
 	a.check(t, stack{name: "claude-code-prod"}, []fact{
-		{"it came far", "cloudformation describe-stack-events --stack-name ${Stack}", "sort(StackEvents[?ResourceStatus=='CREATE_COMPLETE' && " +
-			"(ResourceType=='AWS::EFS::FileSystem' || ResourceType=='AWS::ECR::Repository' || ResourceType=='AWS::Logs::LogGroup' || ResourceType=='AWS::Backup::BackupVault')].ResourceType)",
-			`["AWS::Backup::BackupVault", "AWS::ECR::Repository", "AWS::EFS::FileSystem", "AWS::Logs::LogGroup"]`},
+		{
+			"it came far", "cloudformation describe-stack-events --stack-name ${Stack}", "sort(StackEvents[?ResourceStatus=='CREATE_COMPLETE' && " +
+				"(ResourceType=='AWS::EFS::FileSystem' || ResourceType=='AWS::ECR::Repository' || ResourceType=='AWS::Logs::LogGroup' || ResourceType=='AWS::Backup::BackupVault')].ResourceType)",
+			`["AWS::Backup::BackupVault", "AWS::ECR::Repository", "AWS::EFS::FileSystem", "AWS::Logs::LogGroup"]`,
+		},
 	})
 	added, missing := compare(before, a.inventory(t))
 	if want := []string{`stack ["claude-code-prod","ROLLBACK_COMPLETE"]`}; !slices.Equal(added, want) || len(missing) > 0 {

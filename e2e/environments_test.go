@@ -51,16 +51,22 @@ func TestEnvironmentsShareNothing(t *testing.T) {
 		t.Errorf("only %d resources and outputs were compared", len(owner))
 	}
 
+	// An image does not keep a repository from going, outside production.
+	a.ask(t, [][]string{{"ecr", "put-image", "--repository-name", "claude-code-dev", "--image-tag", "latest", "--image-manifest", `{"schemaVersion": 2}`}})
 	a.must(t, "cdk destroy --force -c environment=dev")
 	if diff := cmp.Diff(withoutDev, a.inventory(t)); diff != "" {
 		t.Errorf("what is in the account before dev came and after it went (-before +after):\n%s", diff)
 	}
 	for environment, cpu := range map[string]string{"staging": "2048", "prod": "4096"} {
 		a.check(t, a.describe(t, "claude-code-"+environment), []fact{
-			{environment + " still is what it was", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
-				"taskDefinition.[status, cpu, volumes[0].efsVolumeConfiguration.fileSystemId]", `["ACTIVE", "` + cpu + `", "${EfsFileSystemId}"]`},
-			{environment + " still has its service", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}",
-				"services[].[status, taskDefinition]", `[["ACTIVE", "${TaskDefinitionArn}"]]`},
+			{
+				environment + " still is what it was", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
+				"taskDefinition.[status, cpu, volumes[0].efsVolumeConfiguration.fileSystemId]", `["ACTIVE", "` + cpu + `", "${EfsFileSystemId}"]`,
+			},
+			{
+				environment + " still has its service", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}",
+				"services[].[status, taskDefinition]", `[["ACTIVE", "${TaskDefinitionArn}"]]`,
+			},
 		})
 	}
 }

@@ -259,9 +259,8 @@ func (a *account) get(t *testing.T, path string, into any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
+	if err := errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("GET %s: %s, %v: %s", path, response.Status, err, text)
 	}
 	if err := json.Unmarshal(text, into); err != nil {

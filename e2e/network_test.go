@@ -49,22 +49,36 @@ const budget = " --account-id 123456789012 --budget-name ${Stack}"
 var ofNewVpc = []fact{
 	{"one VPC", "ec2 describe-vpcs", "Vpcs[].[VpcId, IsDefault, CidrBlock]", `[["${VpcId}", false, "10.0.0.0/24"]]`},
 	{"no NAT gateway to pay for", "ec2 describe-nat-gateways", "NatGateways", `[]`},
-	{"two public subnets", "ec2 describe-subnets", "sort_by(Subnets, &CidrBlock)[].[VpcId, CidrBlock, AvailabilityZone]",
-		`[["${VpcId}", "10.0.0.0/26", "us-east-1a"], ["${VpcId}", "10.0.0.64/26", "us-east-1b"]]`},
-	{"the way out", "ec2 describe-route-tables --route-table-ids ${NetworkRoutes}", "RouteTables[].[VpcId, Routes[?DestinationCidrBlock=='0.0.0.0/0'].GatewayId, length(Associations[?SubnetId])]",
-		`[["${VpcId}", ["${NetworkGateway}"], 2]]`},
-	{"the tasks are in it", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}", "services[].networkConfiguration.awsvpcConfiguration.[assignPublicIp, join(',', subnets)]",
-		`[["ENABLED", "${SubnetIds}"]]`},
+	{
+		"two public subnets", "ec2 describe-subnets", "sort_by(Subnets, &CidrBlock)[].[VpcId, CidrBlock, AvailabilityZone]",
+		`[["${VpcId}", "10.0.0.0/26", "us-east-1a"], ["${VpcId}", "10.0.0.64/26", "us-east-1b"]]`,
+	},
+	{
+		"the way out", "ec2 describe-route-tables --route-table-ids ${NetworkRoutes}", "RouteTables[].[VpcId, Routes[?DestinationCidrBlock=='0.0.0.0/0'].GatewayId, length(Associations[?SubnetId])]",
+		`[["${VpcId}", ["${NetworkGateway}"], 2]]`,
+	},
+	{
+		"the tasks are in it", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}", "services[].networkConfiguration.awsvpcConfiguration.[assignPublicIp, join(',', subnets)]",
+		`[["ENABLED", "${SubnetIds}"]]`,
+	},
 	{"so is the file system", "efs describe-mount-targets --file-system-id ${EfsFileSystemId}", "[length(MountTargets), join(',', MountTargets[].SubnetId), MountTargets[0].VpcId]", `[2, "${SubnetIds}", "${VpcId}"]`},
-	{"somebody is asked to confirm", "sns get-subscription-attributes --subscription-arn ${Alertsopsexamplecom}", "Attributes.[TopicArn, Protocol, Endpoint, PendingConfirmation]",
-		`["${AlertTopicArn}", "email", "ops@example.com", "true"]`},
+	{
+		"somebody is asked to confirm", "sns get-subscription-attributes --subscription-arn ${Alertsopsexamplecom}", "Attributes.[TopicArn, Protocol, Endpoint, PendingConfirmation]",
+		`["${AlertTopicArn}", "email", "ops@example.com", "true"]`,
+	},
 	{"alarms", "cloudwatch describe-alarms", "sort(MetricAlarms[].AlarmName)", alarmNames("claude-code-dev", true)},
-	{"80 % of the limit", "cloudwatch describe-alarms --alarm-names ${Stack}-spend-high", "MetricAlarms[].[Threshold, ComparisonOperator, Namespace, MetricName]",
-		`[[200, "GreaterThanOrEqualToThreshold", "ClaudeCodeAgent", "SpendMonth"]]`},
+	{
+		"80 % of the limit", "cloudwatch describe-alarms --alarm-names ${Stack}-spend-high", "MetricAlarms[].[Threshold, ComparisonOperator, Namespace, MetricName]",
+		`[[200, "GreaterThanOrEqualToThreshold", "ClaudeCodeAgent", "SpendMonth"]]`,
+	},
 	{"the daemon knows the limit", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}", "taskDefinition.containerDefinitions[0].environment[?name=='BERTH_SPEND_LIMIT_USD'].value", `["250"]`},
 	{"budget", "budgets describe-budgets --account-id 123456789012", "Budgets[].[BudgetName, to_number(BudgetLimit.Amount), BudgetLimit.Unit, TimeUnit]", `[["claude-code-dev", 250, "USD", "MONTHLY"]]`},
-	{"budget alerts", "budgets describe-notifications-for-budget" + budget, "Notifications[].[NotificationType, ComparisonOperator, Threshold, ThresholdType]",
-		`[["ACTUAL", "GREATER_THAN", 50, "PERCENTAGE"], ["ACTUAL", "GREATER_THAN", 80, "PERCENTAGE"], ["ACTUAL", "GREATER_THAN", 100, "PERCENTAGE"]]`},
-	{"budget alerts are heard", "budgets describe-subscribers-for-notification" + budget + " --notification NotificationType=ACTUAL,ComparisonOperator=GREATER_THAN,Threshold=80,ThresholdType=PERCENTAGE",
-		"Subscribers", `[{"SubscriptionType": "SNS", "Address": "${AlertTopicArn}"}]`},
+	{
+		"budget alerts", "budgets describe-notifications-for-budget" + budget, "Notifications[].[NotificationType, ComparisonOperator, Threshold, ThresholdType]",
+		`[["ACTUAL", "GREATER_THAN", 50, "PERCENTAGE"], ["ACTUAL", "GREATER_THAN", 80, "PERCENTAGE"], ["ACTUAL", "GREATER_THAN", 100, "PERCENTAGE"]]`,
+	},
+	{
+		"budget alerts are heard", "budgets describe-subscribers-for-notification" + budget + " --notification NotificationType=ACTUAL,ComparisonOperator=GREATER_THAN,Threshold=80,ThresholdType=PERCENTAGE",
+		"Subscribers", `[{"SubscriptionType": "SNS", "Address": "${AlertTopicArn}"}]`,
+	},
 }

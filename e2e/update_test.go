@@ -63,16 +63,22 @@ func TestUpdateKeepsWhatItDoesNotName(t *testing.T) {
 	})
 	t.Run("aws", func(t *testing.T) {
 		a.check(t, after, []fact{
-			{"only what was named was touched", "cloudformation describe-stack-events --stack-name ${Stack}",
+			{
+				"only what was named was touched", "cloudformation describe-stack-events --stack-name ${Stack}",
 				"sort(StackEvents[?ResourceStatus=='UPDATE_COMPLETE'].ResourceType)",
-				`["AWS::CloudFormation::Stack", "AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::Logs::LogGroup"]`},
+				`["AWS::CloudFormation::Stack", "AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::Logs::LogGroup"]`,
+			},
 			{"the key that was put in is still there", "secretsmanager get-secret-value --secret-id ${AnthropicApiKeySecretArn}", "SecretString", `"your-api-key-here"`},
 			{"retention", "logs describe-log-groups", "logGroups[].retentionInDays", `[3]`},
-			{"service", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}",
-				"services[].[desiredCount, runningCount, taskDefinition, capacityProviderStrategy[].capacityProvider]", `[[1, 1, "${TaskDefinitionArn}", ["FARGATE_SPOT"]]]`},
-			{"task", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
+			{
+				"service", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}",
+				"services[].[desiredCount, runningCount, taskDefinition, capacityProviderStrategy[].capacityProvider]", `[[1, 1, "${TaskDefinitionArn}", ["FARGATE_SPOT"]]]`,
+			},
+			{
+				"task", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}",
 				"taskDefinition.[revision, cpu, memory, containerDefinitions[0].image, volumes[0].efsVolumeConfiguration.fileSystemId]",
-				`[2, "1024", "4096", "${EcrRepositoryUri}` + digest + `", "${EfsFileSystemId}"]`},
+				`[2, "1024", "4096", "${EcrRepositoryUri}` + digest + `", "${EfsFileSystemId}"]`,
+			},
 		})
 		checkIgnored(t, a)
 	})
