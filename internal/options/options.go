@@ -115,14 +115,18 @@ func ParseAssignments(assignments []string) (Options, error) {
 	return Parse(values)
 }
 
-// FromContext takes the options out of a CDK context, which also carries the CDK's own feature flags
-// and cached look-ups. Their keys hold a colon or a slash, which no option's name does.
+// cdkOwn are the keys that the CDK CLI keeps in a context for itself: cdk acknowledge and cdk
+// cli-telemetry write them.
+var cdkOwn = []string{"acknowledged-issue-numbers", "cli-telemetry"}
+
+// FromContext takes the options out of a CDK context, which also carries the CDK's own settings: feature
+// flags and cached look-ups, whose keys hold a colon or a slash as no option's name does, and cdkOwn.
 //
 // Values from cdk.json may be JSON numbers and booleans; those given with -c are strings.
 func FromContext(context map[string]any) (Options, error) {
 	values := make(map[string]string)
 	for name, value := range context {
-		if strings.ContainsAny(name, ":/") {
+		if strings.ContainsAny(name, ":/") || slices.Contains(cdkOwn, name) {
 			continue
 		}
 		switch value := value.(type) {

@@ -101,6 +101,7 @@ func TestContextHoldsMoreThanOptions(t *testing.T) {
 	got, err := FromContext(map[string]any{
 		"cpu": 4096.0, "memory": "16384", "useFargateSpot": true,
 		"@aws-cdk/core:something": true, "vpc-provider:account=1": map[string]any{}, "aws:cdk:enable-path-metadata": true,
+		"acknowledged-issue-numbers": []any{1.0}, "cli-telemetry": false,
 	})
 	if err != nil || got.CPU != 4096 || got.MemoryMiB != 16384 || !got.UseFargateSpot {
 		t.Errorf("got %+v, %v", got, err)
