@@ -24,17 +24,46 @@ ONLY_TOPIC = {"AWSTemplateFormatVersion": "2010-09-09", "Resources": {"Topic": {
 
 
 def includes(actual: Any, expected: Any) -> bool:
-    """Whether ``actual`` says at least what ``expected`` says; lists item by item."""
+    """Whether ``actual`` says at least what ``expected`` says.
+
+    Lists have to be as long as expected and are compared item by item. Of a
+    list of tags any order will do, and more of them: the stack adds its own.
+    """
     if isinstance(expected, dict):
         return isinstance(actual, dict) and all(
             key in actual and includes(actual[key], value) for key, value in expected.items())
     if isinstance(expected, list):
-        tagged = bool(expected) and isinstance(expected[0], dict) and set(expected[0]) & {"Key", "key"}
-        if not tagged and bool(actual) and isinstance(actual[0], dict) and "Key" in actual[0]:
-            tagged = True  # a list of tags: the stack adds its own
-        pairs = zip(actual, expected)
-        return (tagged or len(actual) == len(expected)) and all(includes(a, e) for a, e in pairs)
+        if not isinstance(actual, list):
+            return False
+        if expected and all(_is_tag(each) for each in expected):
+            return all(any(includes(found, each) for found in actual) for each in expected)
+        return len(actual) == len(expected) and all(map(includes, actual, expected))
     return bool(actual == expected)
+
+
+def _is_tag(item: Any) -> bool:
+    return isinstance(item, dict) and bool(item) and {key.lower() for key in item} <= {"key", "value"}
+
+
+@pytest.mark.parametrize(("actual", "expected", "included"), [
+    ({"a": 1, "b": 2}, {"a": 1}, True),
+    ({"b": 2}, {"a": 1}, False),
+    (None, {"a": 1}, False),
+    ([{"a": 1, "b": 2}], [{"a": 1}], True),
+    ([{"a": 1}, {"a": 2}], [{"a": 1}], False),
+    ([{"a": 1}], [{"a": 1}, {"a": 2}], False),
+    ([], [], True),
+    ([1], [], False),
+    (None, [], False),
+    ([{"Key": "x", "Value": "1"}, {"Key": "p", "Value": "2"}], [{"Key": "p", "Value": "2"}], True),
+    ([{"Key": "p", "Value": "1"}], [{"Key": "p", "Value": "2"}], False),
+    ([{"key": "p", "value": "1"}], [{"key": "p"}], True),
+    ([{"Key": "p", "Value": "1"}], [{"Value": "1"}], True),
+    ([], [{"Key": "p"}], False),
+    ([{"Key": "x"}], [{"Key": "p"}], False),
+])
+def test_includes(actual: Any, expected: Any, included: bool) -> None:
+    assert includes(actual, expected) is included
 
 
 def show_all(aws: AWS, ids: dict[str, str]) -> dict[str, Any]:
