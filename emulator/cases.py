@@ -170,27 +170,35 @@ def _dashboard(aws: AWS, name: str) -> Any:
     return json.loads(aws.cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"])
 
 
-def _route(aws: AWS, physical_id: str) -> Any:
-    tables = aws.ec2.describe_route_tables(Filters=[{"Name": "tag:Name", "Values": ["cases", "other"]}])
-    routes = first(tables["RouteTables"])["Routes"]
-    return first([each for each in routes if each["DestinationCidrBlock"] == "0.0.0.0/0"])
-
-
-def _association(aws: AWS, physical_id: str) -> Any:
-    filters = [{"Name": "association.route-table-association-id", "Values": [physical_id]}]
-    tables = aws.ec2.describe_route_tables(Filters=filters)["RouteTables"]
-    found = [each for table in tables for each in table["Associations"]]
-    return first([each for each in found if each["RouteTableAssociationId"] == physical_id])
+def _name(tagged: dict[str, Any]) -> str:
+    return str(first([each["Value"] for each in tagged["Tags"] if each["Key"] == "Name"]))
 
 
 def _gateway(aws: AWS, gateway: str) -> Any:
     return first(aws.ec2.describe_internet_gateways(InternetGatewayIds=[gateway])["InternetGateways"])
 
 
+def _route(aws: AWS, physical_id: str) -> Any:
+    table, destination = physical_id.split("|")
+    routes = first(aws.ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"])["Routes"]
+    [route] = [each for each in routes if each["DestinationCidrBlock"] == destination]
+    return {**route, "through": _name(_gateway(aws, route["GatewayId"]))}
+
+
+def _association(aws: AWS, physical_id: str) -> Any:
+    """The route table of the association's subnet, which is in one association only."""
+    tables = aws.ec2.describe_route_tables()["RouteTables"]
+    found = {each["RouteTableAssociationId"]: (table, each) for table in tables for each in table["Associations"]}
+    table, association = found[physical_id]
+    same = [each for _, each in found.values() if each.get("SubnetId") == association["SubnetId"]]
+    return {"table": _name(table), "associations": len(same)}
+
+
 def _attachment(aws: AWS, physical_id: str) -> Any:
-    filters = [{"Name": "tag:Name", "Values": ["cases", "other"]}]
-    gateway = first(aws.ec2.describe_internet_gateways(Filters=filters)["InternetGateways"])
-    return first(gateway["Attachments"])
+    vpc = physical_id.split("|")[1]
+    gateways = aws.ec2.describe_internet_gateways()["InternetGateways"]
+    found = [(each, at) for each in gateways for at in each["Attachments"] if at["VpcId"] == vpc]
+    return [{"gateway": _name(gateway), "State": at["State"]} for gateway, at in found] or None
 
 
 def _tags(value: str) -> list[dict[str, str]]:
@@ -303,9 +311,12 @@ CASES = [
          {"MapPublicIpOnLaunch": False}, {"MapPublicIpOnLaunch": False}),
     Case("Gateway", _gateway, {"Attachments": [{"State": "available"}]},
          {"Tags": _tags("other")}, {"Tags": [{"Value": "other"}]}),
-    Case("Attached", _attachment, {"State": "available"}),
+    Case("Attached", _attachment, [{"gateway": "cases", "State": "available"}],
+         {"InternetGatewayId": {"Ref": "Spare"}}, [{"gateway": "spare", "State": "available"}]),
     Case("Table", lambda aws, pid: first(aws.ec2.describe_route_tables(RouteTableIds=[pid])["RouteTables"]),
          {"Tags": [{"Value": "cases"}]}, {"Tags": _tags("other")}, {"Tags": [{"Value": "other"}]}),
-    Case("Way", _route, {"State": "active"}),
-    Case("Joined", _association, {}),
+    Case("Way", _route, {"State": "active", "through": "cases"},
+         {"GatewayId": {"Ref": "Spare"}}, {"State": "active", "through": "spare"}),
+    Case("Joined", _association, {"table": "cases", "associations": 1},
+         {"RouteTableId": {"Ref": "Detour"}}, {"table": "detour", "associations": 1}),
 ]

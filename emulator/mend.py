@@ -25,7 +25,7 @@ from ministack.services import (
     sns,
     tagging,
 )
-from ministack.services.cloudformation import handlers, helpers, provisioners, stacks
+from ministack.services.cloudformation import engine, handlers, helpers, provisioners, stacks
 
 from catalog import TYPES
 from shapes import to_request
@@ -62,13 +62,17 @@ _REPLACES: dict[str, tuple[str, ...]] = {
 # Where a type keeps its records under the name that a template can give it.
 # CloudFormation refuses to create what exists already; the emulator overwrites
 # it, which would hide the commonest failure of a redeploy over retained data.
+# An ECS service needs no row: its API refuses the name. A backup plan's name is
+# not unique on AWS either.
 _NAMED: dict[str, tuple[str, Callable[[str], bool]]] = {
     "AWS::Backup::BackupVault": ("BackupVaultName", lambda name: name in backup._vaults),
     "AWS::CloudWatch::Alarm": ("AlarmName", lambda name: name in cloudwatch._alarms),
+    "AWS::CloudWatch::Dashboard": ("DashboardName", lambda name: name in cloudwatch._dashboards),
     "AWS::ECR::Repository": ("RepositoryName", lambda name: name in ecr._repositories),
     "AWS::ECS::Cluster": ("ClusterName", lambda name: name in ecs._clusters),
     "AWS::Events::Rule": ("Name", lambda name: eventbridge._rule_key(name, "default") in eventbridge._rules),
     "AWS::Logs::LogGroup": ("LogGroupName", lambda name: name in cloudwatch_logs._log_groups),
+    "AWS::SNS::Topic": ("TopicName", lambda name: any(each["name"] == name for each in sns._topics.values())),
     "AWS::SecretsManager::Secret": ("Name", lambda name: name in secretsmanager._secrets),
 }
 
@@ -86,6 +90,7 @@ def install() -> None:
     _find_the_default_vpc()
     _hide_untouched_resources()
     _refuse_dead_stacks()
+    _refuse_rules_over_the_account()
     _find_more_by_tag()
     provisioners._REPLACING_PROPERTIES.update(_REPLACES)
     for rtype, (name, exists) in _NAMED.items():
@@ -260,6 +265,14 @@ def _refuse_dead_stacks() -> None:
         return create(params)
 
     handlers._ACTION_HANDLERS["CreateChangeSet"] = careful
+
+
+def _refuse_rules_over_the_account() -> None:
+    """The emulator evaluates a template's Rules, and skips one that asks the account for what it lacks.
+
+    So the functions that ask are refused by name, as any function is that rules do not take.
+    """
+    engine._RULE_FUNCTIONS -= {"Fn::RefAll", "Fn::ValueOf", "Fn::ValueOfAll"}
 
 
 def _find_more_by_tag() -> None:

@@ -94,9 +94,10 @@ def life(aws: AWS) -> Life:
     return Life(aws)
 
 
-def test_every_type_of_the_table_has_a_case() -> None:
+def test_every_type_of_the_table_has_a_case_that_changes_it() -> None:
     resources = template("cases")["Resources"]
     assert {resources[case.logical_id]["Type"] for case in CASES} == set(TYPES)
+    assert {resources[case.logical_id]["Type"] for case in CASES if case.edit} == set(TYPES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=CASE_IDS)
@@ -141,11 +142,8 @@ def test_the_table_holds_every_type_that_berth_deploys() -> None:
 
 def table() -> str:
     """The table of types as docs/emulator.md shows it."""
-    resources = template("cases")["Resources"]
-    edited = {resources[case.logical_id]["Type"] for case in CASES if case.edit}
-    lines = ["| type | provisioner | effect | updated in place or replaced | note |", "|---|---|---|---|---|"]
-    lines += [f"| `{rtype}` | {row.how} | {row.effect} | {'yes' if rtype in edited else 'not tried'} | {row.note} |"
-              for rtype, row in TYPES.items()]
+    lines = ["| type | provisioner | effect | note |", "|---|---|---|---|"]
+    lines += [f"| `{rtype}` | {row.how} | {row.effect} | {row.note} |" for rtype, row in TYPES.items()]
     return "\n".join(lines)
 
 
@@ -267,11 +265,71 @@ def test_retained_resources_stay_and_block_their_names(aws: AWS) -> None:
     ids = aws.ids("prod")
     assert aws.destroy("prod") == "DELETE_COMPLETE"
     shown = show_all(aws, ids)
-    assert {name for name, value in shown.items() if value} - {"Way", "Attached"} == set(kept)
+    assert {name for name, value in shown.items() if value} == set(kept)
     del body["Resources"]["Fs"]["UpdateReplacePolicy"]
     assert aws.deploy("prod", body)["StackStatus"] == "ROLLBACK_COMPLETE"
     assert "already exists" in aws.reasons("prod")
     aws.destroy("prod")
+
+
+@pytest.mark.parametrize(("rtype", "properties"), [
+    ("AWS::CloudWatch::Dashboard", {"DashboardName": "taken", "DashboardBody": '{"widgets": []}'}),
+    ("AWS::SNS::Topic", {"TopicName": "taken"}),
+])
+def test_a_name_that_is_taken_fails_the_creation(aws: AWS, rtype: str, properties: dict[str, str]) -> None:
+    body = {"Resources": {"Named": {"Type": rtype, "Properties": properties}}}
+    aws.deploy("owner", body)
+    assert aws.deploy("second", body)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "already exists" in aws.reasons("second")
+    aws.destroy("second")
+    aws.destroy("owner")
+
+
+def test_a_service_whose_name_is_taken_is_refused(aws: AWS) -> None:
+    aws.deploy("owner", template("owner"))
+    cluster, definition = "claude-code-owner", aws.ids("owner")["Td"]
+    body = {"Resources": {"Named": {"Type": "AWS::ECS::Service", "Properties": {
+        "Cluster": cluster, "ServiceName": cluster, "TaskDefinition": definition}}}}
+    assert aws.deploy("second", body)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "not idempotent" in aws.reasons("second")
+    aws.destroy("second")
+    assert _counts(aws, cluster) == (0, 0, 1)
+    aws.destroy("owner")
+
+
+def test_a_rule_refuses_parameters(aws: AWS) -> None:
+    first = {"Parameters": {"Kept": {"Type": "String", "Default": "no"}}, **ONLY_TOPIC}
+    rule = {"Assertions": [{"Assert": {"Fn::Equals": [{"Ref": "Kept"}, "yes"]}, "AssertDescription": "say yes"}]}
+    body = {**first, "Rules": {"Agreed": rule}}
+    with pytest.raises(ClientError, match="Agreed.*say yes"):
+        aws.deploy("ruled", body)
+    with pytest.raises(ClientError, match="say yes"):
+        aws.cloudformation.create_stack(StackName="ruled", TemplateBody=json.dumps(body))
+    assert aws.deploy("unruled", first, Kept="no")["StackStatus"] == "CREATE_COMPLETE"
+    with pytest.raises(ClientError, match="say yes"):  # by the value that the stack has
+        aws.deploy("unruled", body, "UPDATE")
+    with pytest.raises(ClientError, match="say yes"):
+        aws.cloudformation.update_stack(StackName="unruled", TemplateBody=json.dumps(body), Parameters=[
+            {"ParameterKey": "Kept", "UsePreviousValue": True}])
+    renamed = {**body, "Resources": {"Other": {"Type": "AWS::SNS::Topic"}}}
+    assert aws.deploy("unruled", renamed, "UPDATE", Kept="yes")["StackStatus"] == "UPDATE_COMPLETE"
+    body["Resources"] = {**ONLY_TOPIC["Resources"], **renamed["Resources"]}
+    assert aws.deploy("unruled", body, "UPDATE")["StackStatus"] == "UPDATE_COMPLETE"
+    aws.destroy("unruled")
+
+
+def test_a_rule_holds_where_its_condition_does(aws: AWS) -> None:
+    no = {"Fn::Equals": ["a", "b"]}
+    rules = {"Idle": {"RuleCondition": no, "Assertions": [{"Assert": no}]}}
+    assert aws.deploy("idle", {**ONLY_TOPIC, "Rules": rules})["StackStatus"] == "CREATE_COMPLETE"
+    aws.destroy("idle")
+
+
+@pytest.mark.parametrize("function", ["Fn::If", "Fn::Made", "Fn::RefAll", "Fn::Sub", "Fn::ValueOf", "Fn::ValueOfAll"])
+def test_a_rule_with_another_function_is_refused_by_name(aws: AWS, function: str) -> None:
+    rules = {"Odd": {"Assertions": [{"Assert": {"Fn::Not": [{function: ["a", "b"]}]}}]}}
+    with pytest.raises(ClientError, match=function):
+        aws.cloudformation.create_stack(StackName="odd", TemplateBody=json.dumps({**ONLY_TOPIC, "Rules": rules}))
 
 
 def test_tags_find_what_carries_them(aws: AWS) -> None:
