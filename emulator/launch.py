@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def settle_environment(port: int, verbose: bool) -> None:
 
 
 def application() -> Any:
-    """The emulator, mended, with two pages of our own in front."""
+    """The emulator, mended, with three pages of our own in front."""
     logging.getLogger("kms").setLevel(logging.ERROR)  # says that an optional library is missing
     from ministack.app import app
 
@@ -64,7 +65,8 @@ def application() -> Any:
     from watch import ignored
 
     mend.install()
-    pages = {
+    pages: dict[str, Callable[[], Any]] = {
+        "/_berth/process": lambda: {"pid": os.getpid()},
         "/_berth/types": lambda: {name: row._asdict() for name, row in TYPES.items()},
         "/_berth/ignored": lambda: {rtype: {op: sorted(names) for op, names in ops.items()}
                                     for rtype, ops in ignored.items()},

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -413,6 +416,61 @@ def _listening_addresses(pid: int) -> set[tuple[str, int]]:
                 octets = ".".join(str(byte) for byte in reversed(bytes.fromhex(address)))
                 found.add((octets, int(port, 16)))
     return found
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """A directory like the project's, with no emulator of its own yet."""
+    shutil.copytree(HERE, tmp_path / "emulator", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / ".venv").symlink_to(HERE.parent / ".venv")
+    (tmp_path / ".berth" / "emulator").mkdir(parents=True)
+    return tmp_path
+
+
+def _stop(scripts: Path) -> str:
+    done = subprocess.run([scripts / "emulator" / "stop-local"], check=True, capture_output=True, text=True)
+    assert not (scripts / ".berth" / "emulator" / "endpoint.json").exists()
+    return done.stdout
+
+
+def test_stop_local_ends_the_emulator(scripts: Path) -> None:
+    process, _ = start(scripts / ".berth" / "emulator")
+    reaper = threading.Thread(target=process.wait)  # else it stays as a zombie, which still has its pid
+    reaper.start()
+    assert "is stopped" in _stop(scripts)
+    reaper.join()
+    assert process.returncode == 0
+    assert "no emulator" in _stop(scripts)
+
+
+@pytest.mark.parametrize("where", ["nobody", "another emulator"])
+def test_stop_local_believes_no_stale_file(aws: AWS, scripts: Path, where: str) -> None:
+    url = aws.url if where == "another emulator" else "http://127.0.0.1:1"
+    bystander = subprocess.Popen(["sleep", "60"])
+    (scripts / ".berth" / "emulator" / "endpoint.json").write_text(json.dumps({"url": url, "pid": bystander.pid}))
+    assert "no emulator" in _stop(scripts)
+    assert bystander.poll() is None
+    assert aws.sts.get_caller_identity()["Account"] == "123456789012"
+    bystander.kill()
+    bystander.wait()
+
+
+def test_an_interrupted_start_leaves_no_emulator(scripts: Path) -> None:
+    note = scripts / "pid"
+    (scripts / "emulator" / "launch.py").write_text(
+        f"import os, pathlib, time\npathlib.Path({str(note)!r}).write_text(str(os.getpid()) + '.')\ntime.sleep(60)\n")
+    script = subprocess.Popen([scripts / "emulator" / "deploy-local"], start_new_session=True)
+    _until(lambda: note.exists() and note.read_text().endswith("."))
+    os.killpg(script.pid, signal.SIGINT)
+    assert script.wait(timeout=10) == 130
+    _until(lambda: not Path(f"/proc/{note.read_text()[:-1]}").exists())
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
