@@ -3,6 +3,7 @@ package main
 import (
 	"strconv"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatchactions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
@@ -30,6 +31,7 @@ type alarm struct {
 	compare   awscloudwatch.ComparisonOperator
 	threshold float64
 	periods   int
+	events    bool // it counts events: that no more come does not mean that all is well
 }
 
 // newAlarms makes the alarms that contract.Alarms describes. A test holds the two against each other.
@@ -44,7 +46,7 @@ func newAlarms(scope constructs.Construct, opts options.Options, m metrics, made
 		row := documented[alarm.suffix]
 		resource := awscloudwatch.NewAlarm(scope, &alarm.suffix, &awscloudwatch.AlarmProps{
 			AlarmName:          jsii.String(opts.Names().Alarm(alarm.suffix)),
-			AlarmDescription:   jsii.String(row.Fires + ". Next: " + row.Next),
+			AlarmDescription:   jsii.String("Next: " + row.Next), // what happened, CloudWatch says itself
 			Metric:             alarm.value,
 			ComparisonOperator: alarm.compare,
 			Threshold:          &alarm.threshold,
@@ -53,7 +55,9 @@ func newAlarms(scope constructs.Construct, opts options.Options, m metrics, made
 			TreatMissingData: awscloudwatch.TreatMissingData_NOT_BREACHING,
 		})
 		resource.AddAlarmAction(notify)
-		resource.AddOkAction(notify)
+		if !alarm.events {
+			resource.AddOkAction(notify)
+		}
 	}
 }
 
@@ -70,6 +74,16 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 		Resources:  []*string{made.compute.service.ServiceArn()},
 		Detail:     map[string]any{"eventName": []string{"SERVICE_DEPLOYMENT_FAILED"}},
 	}, "$.detail.reason", "The deployment of "+opts.Names().Stack()+" failed: <reason>")
+	task := failureRule(scope, "TaskFailed", opts.Names().TaskRule(), made.alerts, event{
+		Source:     "aws.ecs",
+		DetailType: "ECS Task State Change",
+		Detail: map[string]any{
+			"clusterArn": []*string{made.compute.cluster.ClusterArn()},
+			"group":      []string{"service:" + opts.Names().Stack()},
+			"lastStatus": []string{"STOPPED"},
+			"stopCode":   []string{"EssentialContainerExited", "TaskFailedToStart"}, // not a deployment's doing, nor Spot's
+		},
+	}, "$.detail.stoppedReason", "A task of "+opts.Names().Stack()+" failed: <reason>")
 	backup := failureRule(scope, "BackupFailed", opts.Names().BackupRule(), made.alerts, event{
 		Source:     "aws.backup",
 		DetailType: "Backup Job State Change",
@@ -86,22 +100,29 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 			"seen":   metric,
 		})
 	}
+	state := func(suffix string, value awscloudwatch.IMetric, compare awscloudwatch.ComparisonOperator, threshold float64, periods int) alarm {
+		return alarm{suffix: suffix, value: value, compare: compare, threshold: threshold, periods: periods}
+	}
+	events := func(suffix string, rule *string, period awscdk.Duration, count float64) alarm {
+		return alarm{suffix: suffix, value: m.ruleMatches(rule, period), compare: atLeast, threshold: count, periods: 1, events: true}
+	}
 	list := []alarm{
-		{"cpu-high", m.utilization("CPU"), above, 90, 2},
-		{"memory-high", m.utilization("Memory"), above, 90, 2},
-		{"no-running-task", missing("no task runs", m.tasks("RunningTaskCount")), atLeast, 1, 3},
-		{"deployment-failed", m.ruleMatches(deployment, minutes(5)), atLeast, 1, 1},
-		{"backup-failed", m.ruleMatches(backup, minutes(24*60)), atLeast, 1, 1},
-		{"burst-credits-low", m.fileSystem("BurstCreditBalance", minimum, minutes(15)), below, burstCreditsLow, 1},
-		{"sessions-failed", expression("ended-succeeded", "sessions that failed", map[string]awscloudwatch.Metric{
+		state("cpu-high", m.utilization("CPU"), above, 90, 2),
+		state("memory-high", m.utilization("Memory"), above, 90, 2),
+		state("no-running-task", missing("no task runs", m.tasks("RunningTaskCount")), atLeast, 1, 3),
+		events("task-failed", task, minutes(15), 2),
+		events("deployment-failed", deployment, minutes(5), 1),
+		events("backup-failed", backup, minutes(24*60), 1),
+		state("burst-credits-low", m.fileSystem("BurstCreditBalance", minimum, minutes(15)), below, burstCreditsLow, 1),
+		state("sessions-failed", expression("ended-succeeded", "sessions that failed", map[string]awscloudwatch.Metric{
 			"ended":     m.agent(contract.MetricSessionSuccess, sampleCount, minutes(60)),
 			"succeeded": m.agent(contract.MetricSessionSuccess, sum, minutes(60)),
-		}), atLeast, 3, 1},
-		{"sessions-stuck", missing("no heartbeat", m.agent(contract.MetricHeartbeat, maximum, minutes(5))), atLeast, 1, 3},
-		{"key-refused", m.agent(contract.MetricKeyRefused, maximum, minutes(5)), atLeast, 1, 1},
+		}), atLeast, 3, 1),
+		state("sessions-stuck", missing("no heartbeat", m.agent(contract.MetricHeartbeat, maximum, minutes(5))), atLeast, 1, 3),
+		state("key-refused", m.agent(contract.MetricKeyRefused, maximum, minutes(5)), atLeast, 1, 1),
 	}
 	if opts.SpendLimitUSD > 0 {
-		list = append(list, alarm{"spend-high", m.agent(contract.MetricSpendMonth, maximum, minutes(5)), atLeast, spendWarning * opts.SpendLimitUSD, 1})
+		list = append(list, state("spend-high", m.agent(contract.MetricSpendMonth, maximum, minutes(5)), atLeast, spendWarning*opts.SpendLimitUSD, 1))
 	}
 	return list
 }

@@ -67,8 +67,9 @@ func TestAlarmsNotifyAndAreQuietWithoutData(t *testing.T) {
 	each(t, func(t *testing.T, made template) {
 		for _, id := range made.all("AWS::CloudWatch::Alarm") {
 			alarm := made.body.Resources[id].Properties
-			for _, actions := range []string{"AlarmActions", "OKActions"} {
-				wantJSON(t, id+" "+actions, alarm[actions], `[{"Ref": "Alerts91F83244"}]`)
+			wantJSON(t, id, alarm["AlarmActions"], `[{"Ref": "Alerts91F83244"}]`)
+			if countsEvents := alarm["Namespace"] == "AWS/Events"; countsEvents == (alarm["OKActions"] != nil) {
+				t.Errorf("%s counts events: %v; when it is over it notifies %v", id, countsEvents, alarm["OKActions"])
 			}
 			if alarm["TreatMissingData"] != "notBreaching" || alarm["ActionsEnabled"] == false {
 				t.Errorf("%s: missing data is %v, actions are enabled: %v", id, alarm["TreatMissingData"], alarm["ActionsEnabled"])
@@ -99,7 +100,7 @@ func TestAlarmsReadAsManyMetricsAsTheContractSays(t *testing.T) {
 }
 
 func TestSpendAlarmNeedsALimit(t *testing.T) {
-	for variant, want := range map[string]int{"dev": 9, "prod": 10} {
+	for variant, want := range map[string]int{"dev": 10, "prod": 11} {
 		if got := len(templates[variant].all("AWS::CloudWatch::Alarm")); got != want {
 			t.Errorf("%s has %d alarms, want %d", variant, got, want)
 		}
@@ -120,7 +121,11 @@ func TestFailuresAreNotifiedWithTheirReason(t *testing.T) {
 	backup := made.one(t, "AWS::Events::Rule", "BackupFailed").Properties
 	wantJSON(t, "backups", backup["EventPattern"], `{"source": ["aws.backup"], "detail-type": ["Backup Job State Change"],
 		"detail": {"state": ["ABORTED", "EXPIRED", "FAILED"], "backupVaultName": [{"Fn::GetAtt": ["BackupVaultADF21B19", "BackupVaultName"]}]}}`)
-	for suffix, rule := range map[string]map[string]any{"deploymentfailed": deployment, "backupfailed": backup} {
+	task := made.one(t, "AWS::Events::Rule", "TaskFailed").Properties
+	wantJSON(t, "tasks", task["EventPattern"], `{"source": ["aws.ecs"], "detail-type": ["ECS Task State Change"], "detail": {
+		"clusterArn": [{"Fn::GetAtt": ["ComputeCluster4F8E5F81", "Arn"]}], "group": ["service:claude-code-dev"], "lastStatus": ["STOPPED"],
+		"stopCode": ["EssentialContainerExited", "TaskFailedToStart"]}}`)
+	for suffix, rule := range map[string]map[string]any{"deploymentfailed": deployment, "backupfailed": backup, "taskfailed": task} {
 		wantJSON(t, suffix, made.one(t, "AWS::CloudWatch::Alarm", "Alarms"+suffix).Properties["Dimensions"],
 			fmt.Sprintf(`[{"Name": "RuleName", "Value": %q}]`, rule["Name"]))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -33,10 +34,13 @@ var variants = map[string]map[string]string{
 	// As much as there can be in one template: the longest names, and every part that is optional.
 	"largest": {
 		"projectName": "an-agent-with-as-long-a-name-as-it-gets", "environment": "prod", "vpcId": "new",
-		"availabilityZones": "us-east-1a,us-east-1b,us-east-1c", "architecture": "arm64", "ephemeralStorageGiB": "200",
-		"useFargateSpot": "true", "alertEmail": "somebody.with-a-long-name@department.example.com",
-		"spendLimitUSD": "1000000", "logRetentionDays": "3653", "maxSessions": "100",
+		"availabilityZones": "us-east-1a,us-east-1h", "architecture": "arm64", "ephemeralStorageGiB": "200",
+		"useFargateSpot": "true", "alertEmail": strings.Repeat("a", 116) + "@example.com",
+		"spendLimitUSD": "999999.99", "logRetentionDays": "3653", "maxSessions": "100",
+		"anthropicBaseUrl": "https://api.example.com/" + strings.Repeat("a", 104),
 	},
+	"other": {"projectName": "my-agent"},
+	"zones": {"availabilityZones": "us-east-1f,us-east-1b"},
 }
 
 // templates holds each variant's synthesised template. jsii is not safe for concurrent use, so all are

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"berth/internal/contract"
 )
 
 func TestNetworkLetsNothingInButNfsFromTheTasks(t *testing.T) {
@@ -35,10 +33,11 @@ func TestNetworkOfEachKind(t *testing.T) {
 		subnets  int
 		created  int
 	}{
-		"dev":     {"ENABLED", 6, 0}, // every zone of the default VPC
+		"dev":     {"ENABLED", 3, 0}, // the first three of six zones
+		"zones":   {"ENABLED", 2, 0},
 		"adopted": {"DISABLED", 2, 0},
 		"new-vpc": {"ENABLED", 2, 1},
-		"largest": {"ENABLED", 3, 1},
+		"largest": {"ENABLED", 2, 1},
 	} {
 		made := templates[variant]
 		service := made.one(t, "AWS::ECS::Service", "").Properties
@@ -62,8 +61,38 @@ func TestNetworkOfEachKind(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Contains(templates["new-vpc"].one(t, "AWS::ECS::Service", "").DependsOn, templates["new-vpc"].all("AWS::EC2::Route")[0]) {
-		t.Error("new-vpc: the service does not wait for the route out, so it could not be deleted before it")
+	newVpc := templates["new-vpc"]
+	for _, id := range append(newVpc.all("AWS::EC2::Route"), newVpc.all("AWS::EC2::SubnetRouteTableAssociation")...) {
+		if !slices.Contains(newVpc.one(t, "AWS::ECS::Service", "").DependsOn, id) {
+			t.Errorf("new-vpc: the service does not wait for %s, so its task could start without a way out", id)
+		}
+	}
+	wantJSON(t, "zones that are named", at(templates["zones"].one(t, "AWS::ECS::Service", "").Properties, "NetworkConfiguration", "AwsvpcConfiguration", "Subnets"),
+		`["subnet-000000000000000f0", "subnet-000000000000000b0"]`)
+	// Ids and addresses go by the zone's letter, so that adding a zone moves no other.
+	for id, block := range map[string]string{"NetworkSubneta": "10.0.0.0/27", "NetworkSubneth": "10.0.0.224/27"} {
+		if got := templates["largest"].one(t, "AWS::EC2::Subnet", id).Properties["CidrBlock"]; got != block {
+			t.Errorf("largest: %s is %v, want %s", id, got, block)
+		}
+	}
+}
+
+func TestZonesThatTheVpcLacksAreRefused(t *testing.T) {
+	context, err := projectContext()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for zones, want := range map[string]string{
+		"us-east-1a,us-east-1g": "the VPC has no such subnet in us-east-1g",
+		"eu-west-1a":            "eu-west-1a is not in the region us-east-1",
+	} {
+		if _, err := synthesise(context, map[string]string{"availabilityZones": zones}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got error %v, want %q", zones, err, want)
+		}
+	}
+	// On the first of its runs, the CDK CLI has not looked the VPC up yet.
+	if _, err := synthesise(map[string]any{}, map[string]string{"availabilityZones": "us-east-1a"}); err != nil {
+		t.Errorf("before the look-up: %v", err)
 	}
 }
 
@@ -166,7 +195,7 @@ func TestContainerEnvironment(t *testing.T) {
 		want := map[string]string{
 			"BERTH_DATA": "/data/volume", "BERTH_WORK": "/work", "BERTH_LISTEN": "127.0.0.1:8787",
 			"BERTH_MAX_SESSIONS": strconv.Itoa(made.options.MaxSessions), "BERTH_PROJECT": made.options.ProjectName,
-			"BERTH_ENVIRONMENT": made.options.Environment, "ANTHROPIC_BASE_URL": "https://api.anthropic.com",
+			"BERTH_ENVIRONMENT": made.options.Environment, "ANTHROPIC_BASE_URL": made.options.AnthropicBaseURL,
 		}
 		if made.options.SpendLimitUSD > 0 {
 			want["BERTH_SPEND_LIMIT_USD"] = strconv.FormatFloat(made.options.SpendLimitUSD, 'f', -1, 64)
@@ -208,10 +237,24 @@ func TestService(t *testing.T) {
 
 func TestParameters(t *testing.T) {
 	each(t, func(t *testing.T, made template) {
-		image, count := made.body.Parameters[contract.ParamImageRef], made.body.Parameters[contract.ParamDesiredCount]
-		if image["Type"] != "String" || image["Default"] != ":latest" || count["Type"] != "Number" || count["Default"] != 0.0 {
-			t.Errorf("ImageRef is %v, DesiredCount is %v", image, count)
+		want := fmt.Sprintf(`{
+			"ImageRef": {"Type": "String", "Default": ":latest", "Description": "…",
+				"AllowedPattern": "^(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$"},
+			"DesiredCount": {"Type": "Number", "Default": 0, "MinValue": 0, "MaxValue": 1, "Description": "…"},
+			"FileSystemId": {"Type": "String", "Default": %q, "Description": "…"}}`, made.options.FileSystemID)
+		got := map[string]any{}
+		for name, parameter := range made.body.Parameters {
+			got[name] = parameter
 		}
+		wantJSON(t, "parameters", got, want)
+	})
+}
+
+// A deployment that forgets fileSystemId, or adds it, is refused: the stack remembers what it was.
+func TestFileSystemIsRemembered(t *testing.T) {
+	each(t, func(t *testing.T, made template) {
+		wantJSON(t, "rule", made.body.Rules, fmt.Sprintf(`{"SameFileSystem": {"Assertions": [{
+			"Assert": {"Fn::Equals": [{"Ref": "FileSystemId"}, %q]}, "AssertDescription": "…"}]}}`, made.options.FileSystemID))
 	})
 }
 

@@ -25,6 +25,7 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 		Description: jsii.String("berth: an always-on Claude Code agent"),
 		Env:         env,
 		Synthesizer: awscdk.NewBootstraplessSynthesizer(nil),
+		Tags:        stackTags(opts),
 		// A template's indentation counts towards its size.
 		SuppressTemplateIndentation: jsii.Bool(true),
 	})
@@ -39,7 +40,7 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 	if made.network, err = newNetwork(stack, opts); err != nil {
 		return nil, err
 	}
-	made.parameters = newParameters(stack)
+	made.parameters = newParameters(stack, opts)
 	made.registry = newRegistry(stack, opts)
 	made.secrets = newSecrets(stack, opts)
 	made.storage = newStorage(stack, opts, made.network)
@@ -76,13 +77,12 @@ type parameters struct {
 	desiredCount *float64 // tasks
 }
 
-func newParameters(stack awscdk.Stack) parameters {
+func newParameters(stack awscdk.Stack, opts options.Options) parameters {
 	imageRef := awscdk.NewCfnParameter(stack, jsii.String(contract.ParamImageRef), &awscdk.CfnParameterProps{
-		Type:                  jsii.String("String"),
-		Default:               contract.DefaultImageRef,
-		Description:           jsii.String("Image in the repository: :tag or @sha256:digest"),
-		AllowedPattern:        jsii.String(`^(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`),
-		ConstraintDescription: jsii.String("must be :tag or @sha256:digest"),
+		Type:           jsii.String("String"),
+		Default:        contract.DefaultImageRef,
+		Description:    jsii.String("Image in the repository: :tag or @sha256:digest"),
+		AllowedPattern: jsii.String(`^(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`),
 	})
 	desiredCount := awscdk.NewCfnParameter(stack, jsii.String(contract.ParamDesiredCount), &awscdk.CfnParameterProps{
 		Type:        jsii.String("Number"),
@@ -91,7 +91,26 @@ func newParameters(stack awscdk.Stack) parameters {
 		MaxValue:    jsii.Number(1),
 		Description: jsii.String("Tasks: 0 until the repository holds an image, or to pause; then 1"),
 	})
+	rememberFileSystem(stack, opts)
 	return parameters{imageRef.ValueAsString(), desiredCount.ValueAsNumber()}
+}
+
+// rememberFileSystem has the stack remember which file system it adopted, and refuse a deployment whose
+// option fileSystemId says otherwise. Without it, a deployment that forgets the option would start on an
+// empty file system, and one that adds it would delete the stack's own.
+func rememberFileSystem(stack awscdk.Stack, opts options.Options) {
+	adopted := awscdk.NewCfnParameter(stack, jsii.String(contract.ParamFileSystemID), &awscdk.CfnParameterProps{
+		Type:        jsii.String("String"),
+		Default:     opts.FileSystemID,
+		Description: jsii.String("File system that the stack adopted; empty: its own"),
+	})
+	awscdk.NewCfnRule(stack, jsii.String("SameFileSystem"), &awscdk.CfnRuleProps{
+		Assertions: &[]*awscdk.CfnRuleAssertion{{
+			Assert: awscdk.Fn_ConditionEquals(adopted.ValueAsString(), opts.FileSystemID),
+			AssertDescription: jsii.String("fileSystemId is not what this stack was deployed with. Give it as before (see the output " +
+				contract.OutputFileSystemID + "); to change it on purpose, also give --parameters " + contract.ParamFileSystemID + "="),
+		}},
+	})
 }
 
 // tags are on every resource that takes any.
@@ -101,6 +120,15 @@ func tags(opts options.Options) []*awscdk.CfnTag {
 		{Key: jsii.String(contract.TagEnvironment), Value: &opts.Environment},
 		{Key: jsii.String(contract.TagManagedBy), Value: jsii.String(contract.ManagedBy)},
 	}
+}
+
+// stackTags are the same on the stack itself, which is found by them.
+func stackTags(opts options.Options) *map[string]*string {
+	all := map[string]*string{}
+	for _, tag := range tags(opts) {
+		all[*tag.Key] = tag.Value
+	}
+	return &all
 }
 
 // removal is what becomes of data when its stack is deleted.

@@ -90,34 +90,61 @@ func TestOutputs(t *testing.T) {
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(made.body.Outputs))); diff != "" {
 			t.Errorf("outputs (-want +got):\n%s", diff)
 		}
-		for name, output := range made.body.Outputs {
-			if output["Value"] == nil || output["Value"] == "" {
-				t.Errorf("%s has no value", name)
+		for name, part := range map[string]string{
+			"EcrRepositoryUri": "dkr.ecr", "EcsClusterName": "ComputeCluster", "EcsServiceName": `["ComputeService`,
+			"EfsFileSystemId": made.options.FileSystemID, "LogGroupName": "Logs", "AnthropicApiKeySecretArn": "SecretsAnthropicApiKey",
+			"AgentSecretArn": "SecretsAgent", "EfsAccessPointId": "StorageAccessPoint", "TaskDefinitionArn": "ComputeTask",
+			"TaskSecurityGroupId": "NetworkTasks", "BackupVaultName": "BackupVault", "BackupRoleArn": "BackupRole",
+			"AlertTopicArn": "Alerts", "DashboardName": "Dashboard", "Architecture": string(made.options.Architecture), "SubnetIds": "ubnet",
+		} {
+			if value := asText(made.body.Outputs[name]["Value"]); !strings.Contains(value, part) || value == `""` {
+				t.Errorf("%s is %s, want something of %q", name, value, part)
 			}
 		}
 	})
 }
 
-// Two stacks of one account may not share a name: whatever is named is named after its stack.
+// Two stacks of one account may not share a name: whatever is named, at any depth, is named after its
+// stack.
 func TestEnvironmentsShareNoName(t *testing.T) {
-	names := map[string]string{}
-	for _, variant := range []string{"dev", "prod"} {
+	seen := map[string]string{}
+	for _, variant := range []string{"dev", "prod", "other"} {
 		made := templates[variant]
-		for id, resource := range made.body.Resources {
-			for property, value := range resource.Properties {
-				name, isText := value.(string)
-				if !isText || !strings.HasSuffix(property, "Name") || property == "MetricName" || property == "PolicyName" || property == "DisplayName" {
-					continue
-				}
-				if other, taken := names[resource.Type+name]; taken {
-					t.Errorf("%s in %s and %s are both called %q", id, variant, other, name)
-				}
-				names[resource.Type+name] = variant
+		names := map[string]bool{}
+		for _, resource := range made.body.Resources {
+			collectNames(resource.Type, resource.Properties, names)
+		}
+		for name := range names {
+			if other, taken := seen[name]; taken {
+				t.Errorf("%s and %s share %s", variant, other, name)
 			}
+			seen[name] = variant
 		}
 	}
-	if len(names) < 20 {
-		t.Errorf("only %d names were compared", len(names))
+	if len(seen) < 60 {
+		t.Errorf("only %d names were compared", len(seen))
+	}
+}
+
+// generic are names that are the same everywhere: of a thing within another one, or of AWS's own.
+var generic = []string{"MetricName", "Name", "PolicyName", "RuleName", "ContainerName", "ServiceNamespace"}
+
+func collectNames(kind string, value any, into map[string]bool) {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, part := range value {
+			if text, ok := part.(string); ok && strings.HasSuffix(key, "Name") && !slices.Contains(generic, key) {
+				into[kind+" "+key+" "+text] = true
+			}
+			collectNames(kind, part, into)
+		}
+		if dimension, ok := value["Value"].(string); ok && (value["Name"] == "Environment" || value["Name"] == "ClusterName") {
+			into["metric dimension "+dimension] = true
+		}
+	case []any:
+		for _, part := range value {
+			collectNames(kind, part, into)
+		}
 	}
 }
 

@@ -86,8 +86,8 @@ func fileSystemPolicy() awsiam.PolicyDocument {
 // policy and settings, and is given mount targets in this stack's network.
 func adoptFileSystem(scope constructs.Construct, opts options.Options, network network) (awsefs.IFileSystem, constructs.IDependable) {
 	ready := constructs.NewDependencyGroup()
-	for i, subnet := range *network.vpc.SelectSubnets(network.subnets).Subnets {
-		ready.Add(awsefs.NewCfnMountTarget(scope, jsii.String("MountTarget"+strconv.Itoa(i+1)), &awsefs.CfnMountTargetProps{
+	for _, subnet := range *network.subnets.Subnets {
+		ready.Add(awsefs.NewCfnMountTarget(scope, jsii.String("MountTarget-"+*subnet.Node().Id()), &awsefs.CfnMountTargetProps{
 			FileSystemId:   &opts.FileSystemID,
 			SubnetId:       subnet.SubnetId(),
 			SecurityGroups: &[]any{network.nfsGroup.SecurityGroupId()},

@@ -19,6 +19,7 @@ type template struct {
 	body    struct {
 		Parameters, Outputs map[string]map[string]any
 		Resources           map[string]resource
+		Rules               map[string]any
 	}
 	nag struct{ Lines []nagLine }
 }

@@ -30,6 +30,11 @@ var Alarms = []Alarm{
 		Next:  "look at the service's events and the stopped task's reason",
 	},
 	{
+		Suffix: "task-failed", Metrics: 1,
+		Fires: "2 tasks failed within 15 minutes: each exited by itself, or did not start",
+		Next:  "the notifications carry the reasons; look at the last lines of the log",
+	},
+	{
 		Suffix: "deployment-failed", Metrics: 1,
 		Fires: "a deployment of the service failed and was rolled back",
 		Next:  "the notification carries the reason; mend the image and deploy again",

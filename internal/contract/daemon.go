@@ -6,6 +6,7 @@ const (
 	EnvWork             = "BERTH_WORK"
 	EnvListen           = "BERTH_LISTEN"
 	EnvAPIToken         = "BERTH_API_TOKEN"
+	EnvClaude           = "BERTH_CLAUDE"
 	EnvMaxSessions      = "BERTH_MAX_SESSIONS"
 	EnvProject          = "BERTH_PROJECT"
 	EnvEnvironment      = "BERTH_ENVIRONMENT"
@@ -20,6 +21,9 @@ const (
 // The volume is mounted one level below VolumeParent, which the image makes root's own with mode
 // 0700. An EFS access point maps every caller to its own user, so file modes on the volume keep
 // nobody out: only the directory above it, on the image's own disk, can.
+//
+// WorkPath and TempPath are local disk. Fargate mounts them as root's own with mode 0755, unless the
+// image declares them as volumes with other modes: it has to, with 1777 for TempPath.
 const (
 	ContainerName = "agent"
 	VolumeParent  = "/data"

@@ -46,6 +46,9 @@ func (n Names) DeploymentRule() string { return n.Stack() + "-deployment-failed"
 // BackupRule is the EventBridge rule that matches failed backup jobs of the vault.
 func (n Names) BackupRule() string { return n.Stack() + "-backup-failed" }
 
+// TaskRule is the EventBridge rule that matches tasks of the service that failed.
+func (n Names) TaskRule() string { return n.Stack() + "-task-failed" }
+
 // Alarm is the name of one of the Alarms.
 func (n Names) Alarm(suffix string) string { return n.Stack() + "-" + suffix }
 
@@ -91,6 +94,9 @@ const (
 	ParamImageRef = "ImageRef"
 	// ParamDesiredCount is the number of tasks: 0 until there is an image, then 1.
 	ParamDesiredCount = "DesiredCount"
+	// ParamFileSystemID is the file system that the stack adopted, so that no later deployment starts on
+	// another by accident; empty where the stack made its own.
+	ParamFileSystemID = "FileSystemId"
 	// DefaultImageRef is what ParamImageRef starts as.
 	DefaultImageRef = ":latest"
 )

@@ -24,7 +24,7 @@ type Options struct {
 	LogRetentionDays    int // 0: for ever
 	Architecture        Architecture
 	VpcID               string   // VpcDefault, VpcNew or an id
-	AvailabilityZones   []string // empty: all that the VPC has
+	AvailabilityZones   []string // empty: the first of the VPC
 	AlertEmail          string   // empty: nobody is subscribed
 	FileSystemID        string   // empty: the stack makes its own
 	SpendLimitUSD       float64
@@ -137,7 +137,11 @@ func FromContext(context map[string]any) (Options, error) {
 		case float64:
 			values[name] = strconv.FormatFloat(value, 'f', -1, 64)
 		default:
-			return Options{}, fmt.Errorf("option %s: a %T is not allowed; use a string, a number or a boolean", quote(name), value)
+			if !Known(name) {
+				values[name] = "" // Parse says so
+				continue
+			}
+			return Options{}, fmt.Errorf("option %s: null, a list or an object is not allowed; use a string, a number or a boolean", name)
 		}
 	}
 	return Parse(values)

@@ -2,8 +2,6 @@ package options
 
 import (
 	"fmt"
-	"net/mail"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -86,7 +84,7 @@ var Table = []Option{
 	},
 	{
 		"availabilityZones", "", "zones' names with commas between, such as us-east-1a,us-east-1b",
-		"Zones to use, where the VPC has one that Fargate or EFS does not serve; else all of them",
+		"Zones to use, at most 3, or 2 of a new VPC; without it the first ones",
 		func(o *Options, s string) bool {
 			o.AvailabilityZones = strings.Split(s, ",")
 			return !slices.ContainsFunc(o.AvailabilityZones, func(zone string) bool { return !zoneName.MatchString(zone) })
@@ -100,11 +98,10 @@ var Table = []Option{
 		},
 	},
 	{
-		"alertEmail", "", "one e-mail address such as ops@example.com",
+		"alertEmail", "", "one e-mail address of at most 128 characters, such as ops@example.com",
 		"Address that alarms and budget alerts are sent to", func(o *Options, s string) bool {
 			o.AlertEmail = s
-			address, err := mail.ParseAddress(s)
-			return err == nil && address.Address == s && len(s) <= 254
+			return email.MatchString(s) && len(s) <= 128
 		},
 	},
 	{
@@ -120,12 +117,10 @@ var Table = []Option{
 		},
 	},
 	{
-		"anthropicBaseUrl", "https://api.anthropic.com", "an http or https address without user, query or fragment",
+		"anthropicBaseUrl", "https://api.anthropic.com", "an https address of host, port and path such as https://api.example.com/v1 (http only for loopback), of at most 128 characters",
 		"Messages API that the daemon calls", func(o *Options, s string) bool {
 			o.AnthropicBaseURL = s
-			u, err := url.Parse(s)
-			return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil &&
-				!strings.ContainsAny(s, "?#") && len(s) <= 200
+			return (httpsURL.MatchString(s) || loopbackURL.MatchString(s)) && len(s) <= 128
 		},
 	},
 }
@@ -133,10 +128,14 @@ var Table = []Option{
 var (
 	projectName  = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	vpcID        = regexp.MustCompile(`^vpc-[0-9a-f]{8}([0-9a-f]{9})?$`)
-	zoneName     = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$`)
+	zoneName     = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9][a-h]$`)
 	fileSystemID = regexp.MustCompile(`^fs-[0-9a-f]{8}([0-9a-f]{9})?$`)
-	dollars      = regexp.MustCompile(`^[1-9][0-9]*(\.[0-9]{1,2})?$`)
-	wholeNumber  = regexp.MustCompile(`^[1-9][0-9]{0,8}$`)
+	email        = regexp.MustCompile(`^[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
+	// Nothing that the CDK, CloudFormation or a shell would take for its own.
+	httpsURL    = regexp.MustCompile(`^https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$`)
+	loopbackURL = regexp.MustCompile(`^http://(127\.0\.0\.1|localhost)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$`)
+	dollars     = regexp.MustCompile(`^[1-9][0-9]*(\.[0-9]{1,2})?$`)
+	wholeNumber = regexp.MustCompile(`^[1-9][0-9]{0,8}$`)
 )
 
 // retentionDays are the values that CloudWatch Logs takes
@@ -174,12 +173,17 @@ func checkFargatePair(o Options) error {
 	return nil
 }
 
-// checkZones bounds the zones of a VPC that the stack makes: with more, the template would outgrow what
-// CloudFormation takes without a bucket.
+// checkZones bounds the zones, for with more the template could outgrow what CloudFormation takes
+// without a bucket, and refuses one that is named twice.
 func checkZones(o Options) error {
-	const most = 3
-	if o.VpcID == VpcNew && len(o.AvailabilityZones) > most {
-		return &Error{"availabilityZones", strings.Join(o.AvailabilityZones, ","), fmt.Sprintf("at most %d zones with vpcId=new", most)}
+	most := 3
+	if o.VpcID == VpcNew {
+		most = 2
+	}
+	zones := slices.Clone(o.AvailabilityZones)
+	slices.Sort(zones)
+	if len(zones) > most || len(slices.Compact(zones)) < len(o.AvailabilityZones) {
+		return &Error{"availabilityZones", strings.Join(o.AvailabilityZones, ","), fmt.Sprintf("at most %d zones with vpcId=%s, each once", most, o.VpcID)}
 	}
 	return nil
 }
