@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 )
 
 // Assumptions is the use of a deployment that its options do not say. Each is a flag of `berth cost`,
 // and is printed with the estimate.
 type Assumptions struct {
 	Hours              float64  `json:"hours" name:"hours" default:"730" placeholder:"730" help:"Hours a month that the task runs, up to 730 (an average month)."`
+	PublicIPs          int      `json:"public_ips" name:"public-ips" default:"1" placeholder:"1" help:"Public IPv4 addresses: 1, or 0 where the task is in private subnets of your VPC."`
 	EFSGB              float64  `json:"efs_gb" name:"efs-gb" default:"50" placeholder:"50" help:"GB on the file system, the month's average."`
 	EFSInfrequentShare float64  `json:"efs_infrequent_percent" name:"efs-infrequent-percent" default:"0" placeholder:"0" help:"Per cent of it in the class Infrequent Access."`
 	EFSInfrequentGB    float64  `json:"efs_infrequent_access_gb" name:"efs-infrequent-access-gb" default:"0" placeholder:"0" help:"GB a month read from or written to that class."`
@@ -25,7 +28,7 @@ type Assumptions struct {
 // of logs make its "~$3", and 2.5 GB are ten images of 250 MB. A test holds the flags' defaults
 // against them.
 func DefaultAssumptions() Assumptions {
-	return Assumptions{Hours: hoursPerMonth, EFSGB: 50, LogsGB: 5, ImagesGB: 2.5, DataOutGB: 20}
+	return Assumptions{Hours: hoursPerMonth, PublicIPs: 1, EFSGB: 50, LogsGB: 5, ImagesGB: 2.5, DataOutGB: 20}
 }
 
 // Check finds every assumption that cannot be used. The error joins one line for each, naming its
@@ -43,6 +46,7 @@ func (a Assumptions) Check() error {
 		max   float64
 	}{
 		{"hours", a.Hours, hoursPerMonth},
+		{"public-ips", float64(a.PublicIPs), 1},
 		{"efs-gb", a.EFSGB, most},
 		{"efs-infrequent-percent", a.EFSInfrequentShare, 100},
 		{"efs-infrequent-access-gb", a.EFSInfrequentGB, most},
@@ -53,9 +57,14 @@ func (a Assumptions) Check() error {
 		{"sessions-per-day", a.SessionsPerDay, most},
 		{"cost-per-session", a.CostPerSession, most},
 	} {
-		if math.IsNaN(limit.value) || limit.value < 0 || limit.value > limit.max {
+		given := strconv.FormatFloat(limit.value, 'g', -1, 64) // number would write 1e300 out
+		_, decimals, _ := strings.Cut(number(limit.value), ".")
+		switch {
+		case math.IsNaN(limit.value) || limit.value < 0 || limit.value > limit.max:
 			errs = append(errs, fmt.Errorf("--%s: %s is not allowed; use a number from 0 to %s",
-				limit.flag, number(limit.value), number(limit.max)))
+				limit.flag, given, number(limit.max)))
+		case len(decimals) > 4:
+			errs = append(errs, fmt.Errorf("--%s: %s is not allowed; use at most four decimals", limit.flag, given))
 		}
 	}
 	if (a.SessionsPerDay > 0) != (a.CostPerSession > 0) {

@@ -3,7 +3,9 @@ package cost
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,6 +77,8 @@ func TestRowsAgainstHandComputedFigures(t *testing.T) {
 		{"20 GB are included", nil, unchanged, "Ephemeral storage", 0},
 		{"730 x 80 x 0.000111", []string{"ephemeralStorageGiB=100"}, unchanged, "Ephemeral storage", 648},
 		{"730 x 0.005", nil, unchanged, "Public IPv4 address", 365},
+		{"1 x 730 x 0.005", []string{"vpcId=vpc-0123456789abcdef0"}, unchanged, "Public IPv4 address", 365},
+		{"private subnets", []string{"vpcId=vpc-0123456789abcdef0"}, with(func(a *Assumptions) { a.PublicIPs = 0 }), "Public IPv4 address", 0},
 		{"50 x 0.30", nil, unchanged, "EFS", 1500},
 		{"20 x 0.30", nil, with(func(a *Assumptions) { a.EFSInfrequentShare = 60 }), "EFS", 600},
 		{"30 x 0.025", nil, with(func(a *Assumptions) { a.EFSInfrequentShare = 60 }), "EFS Infrequent Access", 75},
@@ -89,8 +93,8 @@ func TestRowsAgainstHandComputedFigures(t *testing.T) {
 		{"11 x 0.30", nil, unchanged, "Custom metrics", 330},
 		{"11 x 0.30 x 365 / 730", nil, with(func(a *Assumptions) { a.Hours = 365 }), "Custom metrics", 165},
 		{"43800 x 0.00001", nil, unchanged, "Metric requests", 44},
-		{"12 x 0.10", nil, unchanged, "Alarms", 120},
-		{"13 x 0.10", []string{"spendLimitUSD=100"}, unchanged, "Alarms", 130},
+		{"13 x 0.10", nil, unchanged, "Alarms", 130},
+		{"14 x 0.10", []string{"spendLimitUSD=100"}, unchanged, "Alarms", 140},
 		{"one", nil, unchanged, "Dashboard", 300},
 		{"2 x 0.40", nil, unchanged, "Secrets Manager", 80},
 		{"2.5 x 0.10", nil, unchanged, "ECR", 25},
@@ -125,7 +129,7 @@ func TestEstimateStates(t *testing.T) {
 		t.Errorf("notes do not say that the Spot price floats:\n%s", notes)
 	}
 	own := estimate(t, DefaultAssumptions(), "vpcId=vpc-0123456789abcdef0")
-	if address := own.find(t, "Public IPv4 address"); !strings.Contains(address.Assumption, "private subnets") {
+	if address := own.find(t, "Public IPv4 address"); !strings.Contains(address.Assumption, "--public-ips 0 where") {
 		t.Errorf("the address's row says %q", address.Assumption)
 	}
 }
@@ -159,6 +163,9 @@ func TestAssumptionsOutOfRange(t *testing.T) {
 		want   string
 	}{
 		"more hours than a month": {func(a *Assumptions) { a.Hours = 731 }, "--hours: 731 is not allowed; use a number from 0 to 730"},
+		"too fine":                {func(a *Assumptions) { a.Hours = 1e-300 }, "--hours: 1e-300 is not allowed; use at most four decimals"},
+		"too much to write out":   {func(a *Assumptions) { a.EFSGB = 1e300 }, "--efs-gb: 1e+300 is not allowed; use a number from 0 to 1000000"},
+		"a second address":        {func(a *Assumptions) { a.PublicIPs = 2 }, "--public-ips: 2 is not allowed; use a number from 0 to 1"},
 		"negative":                {func(a *Assumptions) { a.EFSGB = -1 }, "--efs-gb: -1 is not allowed"},
 		"not a number":            {func(a *Assumptions) { a.LogsGB = nan }, "--logs-gb: NaN is not allowed"},
 		"a share above all":       {func(a *Assumptions) { a.EFSInfrequentShare = 101 }, "--efs-infrequent-percent: 101 is not allowed"},
@@ -185,8 +192,12 @@ func TestFlagDefaultsAreTheDefaultAssumptions(t *testing.T) {
 		if field.Tag.Get("help") == "" || field.Tag.Get("name") == "" {
 			t.Errorf("%s has no flag or no help", field.Name)
 		}
-		if value, isNumber := defaults.Field(i).Interface().(float64); isNumber && number(value) != field.Tag.Get("default") {
-			t.Errorf("%s: the flag's default is %s, DefaultAssumptions has %s", field.Name, field.Tag.Get("default"), number(value))
+		value := defaults.Field(i)
+		if value.Kind() == reflect.Pointer {
+			continue // without a default
+		}
+		if written := fmt.Sprint(value); written != field.Tag.Get("default") {
+			t.Errorf("%s: the flag's default is %s, DefaultAssumptions has %s", field.Name, field.Tag.Get("default"), written)
 		}
 	}
 }
@@ -205,7 +216,7 @@ func TestJSONKeys(t *testing.T) {
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Region != "us-east-1" || got.PricesDated != "2026-06-13" || got.Total != "129.23" {
+	if got.Region != "us-east-1" || got.PricesDated != "2026-06-13" || got.Total != "129.33" {
 		t.Errorf("region %s, dated %s, total %s", got.Region, got.PricesDated, got.Total)
 	}
 	for _, row := range got.Rows {
@@ -222,5 +233,13 @@ func TestUSDWritesDollars(t *testing.T) {
 		if got := amount.String(); got != want {
 			t.Errorf("USD(%d) is %q, want %q", int64(amount), got, want)
 		}
+	}
+}
+
+func TestNoAddressNeedsNoPrice(t *testing.T) {
+	none := DefaultAssumptions()
+	none.PublicIPs = 0
+	if slices.Contains(Needed(parse(t), none), PublicIPv4) {
+		t.Error("the price of an address is asked for, and none is counted")
 	}
 }

@@ -48,7 +48,7 @@ func TestTextAddsUpAndAligns(t *testing.T) {
 			t.Errorf("this line is %d wide, the first %d: %q", len(line), len(lines[0]), line)
 		}
 	}
-	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "Total ") || !strings.HasSuffix(last, " $129.23") {
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "Total ") || !strings.HasSuffix(last, " $129.33") {
 		t.Errorf("the last line is %q", last)
 	}
 	for _, r := range text.String() {

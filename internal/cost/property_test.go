@@ -2,6 +2,7 @@ package cost
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -13,16 +14,22 @@ import (
 var pairs = [][2]int{{256, 512}, {256, 2048}, {512, 2048}, {1024, 2048}, {1024, 8192}, {2048, 8192}, {2048, 16384}, {4096, 16384}, {8192, 61440}, {16384, 122880}}
 
 func drawAssumptions(t *rapid.T) Assumptions {
-	amount := func(name string, most float64) float64 { return rapid.Float64Range(0, most).Draw(t, name) }
+	amount := func(name string, most int) float64 { return drawAmount(t, name, 0, float64(most)) }
 	a := Assumptions{
 		Hours: amount("hours", 730), EFSGB: amount("efs", 5000), EFSInfrequentShare: amount("share", 100),
 		EFSInfrequentGB: amount("access", 100), LogsGB: amount("logs", 500), ImagesGB: amount("images", 50),
-		DataOutGB: amount("out", 5000),
+		DataOutGB: amount("out", 5000), PublicIPs: rapid.IntRange(0, 1).Draw(t, "addresses"),
 	}
 	if rapid.Bool().Draw(t, "sessions") {
-		a.SessionsPerDay, a.CostPerSession = 1+amount("sessions per day", 500), 0.01+amount("cost per session", 50)
+		a.SessionsPerDay, a.CostPerSession = drawAmount(t, "sessions per day", 1, 500), drawAmount(t, "cost per session", 0.01, 50)
 	}
 	return a
+}
+
+// drawAmount draws a number with as many decimals as an assumption may have.
+func drawAmount(t *rapid.T, name string, least, most float64) float64 {
+	const parts = 10_000
+	return float64(rapid.IntRange(int(math.Round(least*parts)), int(most*parts)).Draw(t, name)) / parts
 }
 
 func drawOptions(t *rapid.T, pair [2]int, architecture options.Architecture, spot bool) options.Options {
@@ -72,7 +79,7 @@ func TestTotalGrowsWithHours(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o, a := drawOptions(t, rapid.SampledFrom(pairs).Draw(t, "pair"), options.X8664, false), drawAssumptions(t)
 		more := a
-		more.Hours = rapid.Float64Range(a.Hours, 730).Draw(t, "more hours")
+		more.Hours = drawAmount(t, "more hours", a.Hours, 730)
 		if less, most := total(t, o, a, table), total(t, o, more, table); most < less {
 			t.Fatalf("%v h cost %s, %v h cost %s", a.Hours, less, more.Hours, most)
 		}

@@ -52,12 +52,21 @@ func (b *builder) compute() {
 	}
 	b.row("Ephemeral storage", fmt.Sprintf("%d GB", o.EphemeralStorageGiB), assumption, dollars)
 
-	network := "no NAT gateway, no load balancer"
-	if o.VpcID != options.VpcDefault && o.VpcID != options.VpcNew {
-		network = "none where the VPC has private subnets"
+	b.address()
+}
+
+func (b *builder) address() {
+	const resource = "Public IPv4 address"
+	if b.assumptions.PublicIPs == 0 {
+		b.row(resource, "0 addresses", "the task is taken to be in private subnets", new(big.Rat))
+		return
 	}
-	b.row("Public IPv4 address", "1 address", fmt.Sprintf("%s h; %s; %s",
-		number(b.assumptions.Hours), b.show(PublicIPv4), network), product(hours, b.rate(PublicIPv4)))
+	network := "no NAT gateway, no load balancer"
+	if o := b.options; o.VpcID != options.VpcDefault && o.VpcID != options.VpcNew {
+		network = "--public-ips 0 where the VPC's subnets are private"
+	}
+	b.row(resource, "1 address", fmt.Sprintf("%s h; %s; %s", number(b.assumptions.Hours), b.show(PublicIPv4), network),
+		product(exact(b.assumptions.Hours), b.rate(PublicIPv4)))
 }
 
 func (b *builder) storage() {

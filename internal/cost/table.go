@@ -27,10 +27,10 @@ type Price struct {
 	SKU    Key    `json:"sku"`
 	USD    string `json:"usd"`            // dollars for one unit, a decimal number as AWS writes it
 	Unit   string `json:"unit"`           // such as "GB-month"
-	Source string `json:"source"`         // address of AWS's own publication of the figure
+	Source string `json:"source"`         // address where AWS publishes it
 	AsOf   string `json:"as_of"`          // the day for which the figure was stated, YYYY-MM-DD
 	Read   string `json:"read"`           // the day on which it was looked up
-	Note   string `json:"note,omitempty"` // how it was found, where not in the source itself
+	Note   string `json:"note,omitempty"` // where it was read, when not at the source itself
 
 	rate *big.Rat
 }

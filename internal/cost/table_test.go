@@ -21,6 +21,9 @@ func TestEmbeddedTablesAreSourcedAndDated(t *testing.T) {
 			if price.AsOf > price.Read {
 				t.Errorf("%s: %s is dated %s, after it was read on %s", region, key, price.AsOf, price.Read)
 			}
+			if strings.Contains(price.Note, "above") {
+				t.Errorf("%s: %s leans on another row, which may move: %q", region, key, price.Note)
+			}
 			if price.rate.Sign() == 0 {
 				t.Errorf("%s: %s is free, which no priced resource is", region, key)
 			}
