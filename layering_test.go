@@ -23,7 +23,14 @@ var arrows = map[string][]string{
 	"berth/internal/contract":      {},
 	"berth/internal/doctest":       {},
 	"berth/bench/synth":            {},
-	"berth/e2e":                    {"berth/internal/contract"},
+	"berth/e2e":                    {},
+}
+
+// forTests says what the tests of a package may import beside that. doctest is for all of them.
+var forTests = map[string][]string{
+	"berth/cmd/berth":     {"berth/internal/cost/costtest"},
+	"berth/e2e":           {"berth/internal/contract"},
+	"berth/internal/cost": {"berth/internal/cost/costtest"},
 }
 
 // keptOut names what a program may not contain, however far down, and why.
@@ -42,8 +49,15 @@ var keptOut = map[string]map[string]string{
 }
 
 func TestImportsPointOneWay(t *testing.T) {
-	for _, problem := range wrongImports(imports(t, "{{.Imports}}", "./...")) {
+	for _, problem := range wrongImports(imports(t, "{{.Imports}}", "./..."), arrows) {
 		t.Error(problem)
+	}
+	withTests := map[string][]string{}
+	for name, allowed := range arrows {
+		withTests[name] = slices.Concat(allowed, forTests[name], []string{name, "berth/internal/doctest"})
+	}
+	for _, problem := range wrongImports(imports(t, "{{.TestImports}} {{.XTestImports}}", "./..."), withTests) {
+		t.Error("in a test: " + problem)
 	}
 }
 
@@ -67,7 +81,7 @@ func TestWrongImportsAreFound(t *testing.T) {
 		"has no place":   {"berth/internal/nowhere": {"fmt"}},
 		"skips to a cmd": {"berth/internal/cost": {"berth/cmd/berth"}},
 	} {
-		if problems := wrongImports(graph); len(problems) != 1 {
+		if problems := wrongImports(graph, arrows); len(problems) != 1 {
 			t.Errorf("%s: found %q, want one problem", name, problems)
 		}
 	}
@@ -76,7 +90,7 @@ func TestWrongImportsAreFound(t *testing.T) {
 	}
 }
 
-func wrongImports(graph map[string][]string) (problems []string) {
+func wrongImports(graph, arrows map[string][]string) (problems []string) {
 	for from, list := range graph {
 		allowed, known := arrows[from]
 		if !known {
@@ -106,14 +120,14 @@ func wrongContents(program string, deps []string) (problems []string) {
 // imports asks the go command for a list of packages, by the package that it belongs to.
 func imports(t *testing.T, list, pattern string) map[string][]string {
 	t.Helper()
-	output, err := exec.Command("go", "list", "-f", "{{.ImportPath}} "+list, pattern).Output()
+	output, err := exec.Command("go", "list", "-tags", "e2e", "-f", "{{.ImportPath}} "+list, pattern).Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
 	graph := map[string][]string{}
 	for line := range strings.Lines(string(output)) {
 		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		graph[name] = strings.Fields(strings.Trim(rest, "[]"))
+		graph[name] = strings.Fields(strings.NewReplacer("[", " ", "]", " ").Replace(rest))
 	}
 	return graph
 }

@@ -133,6 +133,7 @@ func (m *machine) environment(proxy string) error {
 		"HOME=" + home, "TMPDIR=" + temporary, "LC_ALL=C.UTF-8",
 		"AWS_EC2_METADATA_DISABLED=true",
 		"HTTP_PROXY=" + proxy, "HTTPS_PROXY=" + proxy, "NO_PROXY=127.0.0.1", // see strays
+		"CDK_REQUIRE_APPROVAL=never", // there is nobody to ask
 		"CDK_DISABLE_CLI_TELEMETRY=true", "npm_config_update_notifier=false", "GOPROXY=off", "GOTELEMETRY=off",
 	}
 	kept := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOFLAGS", "GOTOOLCHAIN"}

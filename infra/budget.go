@@ -13,8 +13,9 @@ import (
 // budgetAlerts are the percentages of the limit at which AWS Budgets notifies the topic.
 var budgetAlerts = []float64{50, 80, 100}
 
-// newBudget watches what AWS charges for the stack, where spendLimitUSD sets a limit. It goes by the
-// stack's tags, which count once they are activated as cost allocation tags in the account's billing.
+// newBudget watches what AWS charges for what carries the stack's tags, where spendLimitUSD sets a
+// limit. They count once they are activated as cost allocation tags in the account's billing. What takes
+// no tags, such as custom metrics, is not in it.
 // Model use is not in it: Anthropic charges that, and the daemon enforces the limit on it.
 func newBudget(stack awscdk.Stack, opts options.Options, alerts awssns.Topic) {
 	if opts.SpendLimitUSD == 0 {
