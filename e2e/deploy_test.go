@@ -80,17 +80,18 @@ var identity = []fact{
 	{"the account", "sts get-caller-identity", "Account", `"123456789012"`},
 	{
 		"the stack", "cloudformation describe-stacks --stack-name ${Stack}", "Stacks[0].[StackStatus,Parameters[].[ParameterKey,ParameterValue]]",
-		`["CREATE_COMPLETE", [["ImageRef", ":latest"], ["DesiredCount", "0"]]]`,
+		`["CREATE_COMPLETE", [["ImageRef", ":latest"], ["DesiredCount", "0"], ["FileSystemId", ""]]]`,
 	},
 	{
 		"whatever can be found by tags", "resourcegroupstaggingapi get-resources --tag-filters Key=Project,Values=claude-code Key=Environment,Values=dev Key=ManagedBy,Values=berth",
 		`[length(ResourceTagMappingList[?contains(ResourceARN, ':alarm:')]), length(ResourceTagMappingList[?!contains(ResourceARN, ':alarm:')]),
 		  sort(ResourceTagMappingList[?!contains(ResourceARN, ':alarm:')].ResourceARN)]`,
-		`[9, 16, [
+		`[10, 17, [
 			"…", "arn:aws:backup:us-east-1:123456789012:backup-vault:claude-code-dev", "…", "…",
 			"arn:aws:ecr:us-east-1:123456789012:repository/claude-code-dev", "arn:aws:ecs:us-east-1:123456789012:cluster/claude-code-dev",
 			"arn:aws:ecs:us-east-1:123456789012:service/claude-code-dev/claude-code-dev", "${TaskDefinitionArn}", "…", "…",
 			"arn:aws:events:us-east-1:123456789012:rule/claude-code-dev-backup-failed", "arn:aws:events:us-east-1:123456789012:rule/claude-code-dev-deployment-failed",
+			"arn:aws:events:us-east-1:123456789012:rule/claude-code-dev-task-failed",
 			"arn:aws:logs:us-east-1:123456789012:log-group:/ecs/claude-code-dev",
 			"${AgentSecretArn}", "${AnthropicApiKeySecretArn}", "${AlertTopicArn}"
 		]]`,
@@ -229,8 +230,8 @@ var observability = []fact{
 	{"logs stay for a week", "logs describe-log-groups", "logGroups[].[logGroupName, retentionInDays]", `[["${LogGroupName}", 7]]`},
 	{"alarms", "cloudwatch describe-alarms", "sort(MetricAlarms[].AlarmName)", alarmNames("claude-code-dev", false)},
 	{
-		"every alarm is heard, going off and over", "cloudwatch describe-alarms",
-		"MetricAlarms[?AlarmActions!=['${AlertTopicArn}'] || OKActions!=['${AlertTopicArn}'] || !ActionsEnabled].AlarmName", `[]`,
+		"every alarm is heard, going off and, but for those that count events, over", "cloudwatch describe-alarms",
+		"MetricAlarms[?AlarmActions!=['${AlertTopicArn}'] || (OKActions!=['${AlertTopicArn}'] && Namespace!='AWS/Events') || !ActionsEnabled].AlarmName", `[]`,
 	},
 	{"topic", "sns get-topic-attributes --topic-arn ${AlertTopicArn}", "Attributes.[SubscriptionsConfirmed, SubscriptionsPending]", `["0", "0"]`},
 	{"failed deployments are told", "events list-targets-by-rule --rule ${Stack}-deployment-failed", "Targets[].Arn", `["${AlertTopicArn}"]`},

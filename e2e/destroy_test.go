@@ -61,10 +61,19 @@ func TestProductionKeepsItsDataAndCanBeDeployedAgain(t *testing.T) {
 		{"no second file system", "efs describe-file-systems", "FileSystems[].[FileSystemId, NumberOfMountTargets]", `[["` + fileSystem + `", 3]]`},
 		{"adopted", "cloudformation describe-stacks --stack-name ${Stack}", "Stacks[0].Outputs[?OutputKey=='EfsFileSystemId'].OutputValue", `["` + fileSystem + `"]`},
 		{"mount targets", "efs describe-mount-targets --file-system-id ${EfsFileSystemId}", "sort(MountTargets[].SubnetId)", `["subnet-00000001", "subnet-00000002", "subnet-00000003"]`},
-		{"closed", "efs describe-mount-target-security-groups --mount-target-id ${StorageMountTarget3}", "SecurityGroups", `["${NetworkNfs}"]`},
+		{"closed", "efs describe-mount-target-security-groups --mount-target-id ${StorageMountTargetPublicSubnet3}", "SecurityGroups", `["${NetworkNfs}"]`},
 		{"access point", "efs describe-access-points", "AccessPoints[].[FileSystemId, RootDirectory.Path]", `[["` + fileSystem + `", "/claude-code-prod"]]`},
 		{"volume", "ecs describe-task-definition --task-definition ${TaskDefinitionArn}", "taskDefinition.volumes[0].efsVolumeConfiguration.fileSystemId", `"` + fileSystem + `"`},
 	})
+
+	// Without the option the stack would start on an empty file system: it remembers, and refuses.
+	forgot := a.run(t, deployProd)
+	if forgot.status == 0 || !strings.Contains(forgot.stderr, "fileSystemId is not what this stack was deployed with") || clutter.MatchString(forgot.stderr) {
+		t.Errorf("a deployment that forgets fileSystemId should be refused, with the reason\n%s", forgot)
+	}
+	if now := a.describe(t, "claude-code-prod").outputs["EfsFileSystemId"]; now != fileSystem {
+		t.Errorf("the stack is now on the file system %s, not on %s", now, fileSystem)
+	}
 }
 
 // A first deployment that fails leaves nothing, in production too: what it would leave is empty, and

@@ -51,7 +51,7 @@ var ofNewVpc = []fact{
 	{"no NAT gateway to pay for", "ec2 describe-nat-gateways", "NatGateways", `[]`},
 	{
 		"two public subnets", "ec2 describe-subnets", "sort_by(Subnets, &CidrBlock)[].[VpcId, CidrBlock, AvailabilityZone]",
-		`[["${VpcId}", "10.0.0.0/26", "us-east-1a"], ["${VpcId}", "10.0.0.64/26", "us-east-1b"]]`,
+		`[["${VpcId}", "10.0.0.0/27", "us-east-1a"], ["${VpcId}", "10.0.0.32/27", "us-east-1b"]]`,
 	},
 	{
 		"the way out", "ec2 describe-route-tables --route-table-ids ${NetworkRoutes}", "RouteTables[].[VpcId, Routes[?DestinationCidrBlock=='0.0.0.0/0'].GatewayId, length(Associations[?SubnetId])]",

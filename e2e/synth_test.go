@@ -82,7 +82,7 @@ func TestBadOptionsEndTheCommandWithOneLine(t *testing.T) {
 		{"cdk synth -c cpu=3000", `berth: option cpu: "3000" is not allowed; use 256, 512, 1024, 2048, 4096, 8192 or 16384`},
 		{"cdk deploy -c environment=production", `berth: option environment: "production" is not allowed; use dev, staging or prod`},
 		{"cdk list -c cpus=4096", `berth: unknown option "cpus"; the options are projectName, environment, cpu, memory, `},
-		{"cdk diff -c alertEmail=", `berth: option alertEmail: "" is not allowed; use one e-mail address such as ops@example.com`},
+		{"cdk diff -c alertEmail=", `berth: option alertEmail: "" is not allowed; use one e-mail address of at most 128 characters, such as ops@example.com`},
 	} {
 		t.Run(test.command, func(t *testing.T) {
 			done := p.run(t, test.command)

@@ -21,7 +21,7 @@ func TestUpdateKeepsWhatItDoesNotName(t *testing.T) {
 	a := newAccount(t)
 	a.must(t, "cdk deploy --parameters DesiredCount=1 --parameters ImageRef="+digest)
 	before := a.describe(t, "claude-code-dev")
-	wantParameters := map[string]string{"DesiredCount": "1", "ImageRef": digest}
+	wantParameters := map[string]string{"DesiredCount": "1", "FileSystemId": "", "ImageRef": digest}
 	if diff := cmp.Diff(wantParameters, before.parameters); diff != "" {
 		t.Fatalf("parameters (-want +got):\n%s", diff)
 	}

@@ -14,7 +14,7 @@ export class Network extends Construct {
     const vpc = ec2.Vpc.fromVpcAttributes(this, 'Vpc', {
       vpcId: 'vpc-00000000000000000',
       availabilityZones: ['zone-a', 'zone-b'],
-      publicSubnetIds: ['subnet-0000000000000000a', 'subnet-0000000000000000b'],
+      publicSubnetIds: ['subnet-00000000000000000', 'subnet-00000000000000001'],
       publicSubnetRouteTableIds: ['rtb-00000000000000000', 'rtb-00000000000000000'],
     });
     this.vpc = vpc;

@@ -24,8 +24,9 @@ interface AlarmSpec {
   compare: cw.ComparisonOperator;
   threshold: number;
   periods: number;
-  fires: string;
   next: string;
+  /** It counts events: that no more come does not mean that all is well. */
+  events?: boolean;
 }
 
 export class Observability extends Construct {
@@ -36,10 +37,10 @@ export class Observability extends Construct {
     const metrics = new Metrics(props.storage.fileSystem.fileSystemId);
     const action = new SnsAction(props.alerts.topic);
     const scope = new Construct(this, 'Alarms');
-    for (const { suffix, metric, compare, threshold, periods, fires, next } of alarms(scope, props, metrics)) {
+    for (const { suffix, metric, compare, threshold, periods, next, events } of alarms(scope, props, metrics)) {
       const alarm = new cw.Alarm(scope, suffix, {
         alarmName: `${stackName}-${suffix}`,
-        alarmDescription: `${fires}. Next: ${next}`,
+        alarmDescription: `Next: ${next}`,
         metric,
         comparisonOperator: compare,
         threshold,
@@ -47,7 +48,7 @@ export class Observability extends Construct {
         treatMissingData: cw.TreatMissingData.NOT_BREACHING,
       });
       alarm.addAlarmAction(action);
-      alarm.addOkAction(action);
+      if (!events) alarm.addOkAction(action);
     }
     this.dashboard = new cw.Dashboard(this, 'Dashboard', { dashboardName: stackName });
     for (const row of widgets(metrics, props.logGroup)) this.dashboard.addWidgets(...row);
@@ -109,6 +110,16 @@ function alarms(scope: Construct, { compute, backup, alerts }: ObservabilityProp
     'resources': [compute.service.serviceArn],
     'detail': { eventName: ['SERVICE_DEPLOYMENT_FAILED'] },
   }, '$.detail.reason', `The deployment of ${stackName} failed: <reason>`);
+  const taskFailed = failureRule('TaskFailed', 'task-failed', {
+    'source': ['aws.ecs'],
+    'detail-type': ['ECS Task State Change'],
+    'detail': {
+      clusterArn: [compute.cluster.clusterArn],
+      group: [`service:${stackName}`],
+      lastStatus: ['STOPPED'],
+      stopCode: ['EssentialContainerExited', 'TaskFailedToStart'],
+    },
+  }, '$.detail.stoppedReason', `A task of ${stackName} failed: <reason>`);
   const backupFailed = failureRule('BackupFailed', 'backup-failed', {
     'source': ['aws.backup'],
     'detail-type': ['Backup Job State Change'],
@@ -121,32 +132,30 @@ function alarms(scope: Construct, { compute, backup, alerts }: ObservabilityProp
   return [
     {
       suffix: 'cpu-high', metric: m.utilization('CPU'), compare: above, threshold: 90, periods: 2,
-      fires: 'CPU above 90 % for 2 periods of 5 minutes',
       next: 'raise `cpu`, or lower `maxSessions`',
     },
     {
       suffix: 'memory-high', metric: m.utilization('Memory'), compare: above, threshold: 90, periods: 2,
-      fires: 'memory above 90 % for 2 periods of 5 minutes',
       next: 'raise `memory`, or lower `maxSessions`: past 100 % the task is killed',
     },
     {
       suffix: 'no-running-task', metric: missing('no task runs', m.tasks('RunningTaskCount')), compare: atLeast, threshold: 1, periods: 3,
-      fires: 'a task is wanted and none runs for 15 minutes',
       next: "look at the service's events and the stopped task's reason",
     },
     {
-      suffix: 'deployment-failed', metric: m.ruleMatches(deploymentFailed), compare: atLeast, threshold: 1, periods: 1,
-      fires: 'a deployment of the service failed and was rolled back',
+      suffix: 'task-failed', metric: m.ruleMatches(taskFailed, 15), compare: atLeast, threshold: 2, periods: 1, events: true,
+      next: 'the notifications carry the reasons; look at the last lines of the log',
+    },
+    {
+      suffix: 'deployment-failed', metric: m.ruleMatches(deploymentFailed), compare: atLeast, threshold: 1, periods: 1, events: true,
       next: 'the notification carries the reason; mend the image and deploy again',
     },
     {
-      suffix: 'backup-failed', metric: m.ruleMatches(backupFailed, 24 * 60), compare: atLeast, threshold: 1, periods: 1,
-      fires: 'a backup job of the vault failed in the last day',
+      suffix: 'backup-failed', metric: m.ruleMatches(backupFailed, 24 * 60), compare: atLeast, threshold: 1, periods: 1, events: true,
       next: "look at the job's status message in AWS Backup",
     },
     {
       suffix: 'burst-credits-low', metric: m.fileSystem('BurstCreditBalance', 'Minimum', 15), compare: below, threshold: 0.21 * 2 ** 40, periods: 1,
-      fires: "less than 10 % of the file system's burst credits are left",
       next: 'find what writes so much, or switch the file system to elastic throughput',
     },
     {
@@ -156,17 +165,14 @@ function alarms(scope: Construct, { compute, backup, alerts }: ObservabilityProp
         succeeded: m.agent('SessionSuccess', 'Sum', 60),
       }),
       compare: atLeast, threshold: 3, periods: 1,
-      fires: '3 or more sessions failed within an hour',
       next: "look at the dashboard's table of failed sessions",
     },
     {
       suffix: 'sessions-stuck', metric: missing('no heartbeat', m.agent('Heartbeat', 'Maximum')), compare: atLeast, threshold: 1, periods: 3,
-      fires: 'a task is wanted and no heartbeat came for 15 minutes',
       next: 'look at the log; force a new deployment if the daemon does not answer',
     },
     {
       suffix: 'key-refused', metric: m.agent('KeyRefused', 'Maximum'), compare: atLeast, threshold: 1, periods: 1,
-      fires: 'the API refuses the Anthropic key',
       next: 'put a valid key into the secret and force a new deployment',
     },
   ];

@@ -51,25 +51,25 @@ export class BerthStack extends cdk.Stack {
     const alerts = new Alerts(this);
     const observability = new Observability(this, { storage, compute, backup, alerts, logGroup });
 
-    const outputs: Record<string, [value: string, description: string]> = {
+    const outputs: Record<string, [value: string, description?: string]> = {
       EcrRepositoryUri: [registryUri, 'Push Docker images here'],
       EcsClusterName: [compute.cluster.clusterName, 'ECS cluster name'],
       EcsServiceName: [compute.service.serviceName, 'ECS service name'],
       EfsFileSystemId: [storage.fileSystem.fileSystemId, 'EFS filesystem ID'],
       LogGroupName: [logGroup.logGroupName, 'CloudWatch log group'],
       AnthropicApiKeySecretArn: [secrets.apiKey.secretArn, 'Secret ARN (set value manually)'],
-      AgentSecretArn: [secrets.agent.secretArn, 'Secret with the API token and the GitHub token'],
-      EfsAccessPointId: [storage.accessPoint.accessPointId, 'EFS access point of the volume'],
-      Architecture: ['x86_64', 'Processor that the image is built for'],
-      VpcId: [network.vpc.vpcId, 'VPC of the tasks'],
-      SubnetIds: [network.vpc.selectSubnets(network.subnets).subnetIds.join(','), 'Subnets of the tasks'],
-      TaskSecurityGroupId: [network.taskGroup.securityGroupId, 'Security group of the tasks'],
-      AssignPublicIp: ['ENABLED', 'Whether tasks have a public address'],
-      TaskDefinitionArn: [compute.task.taskDefinitionArn, 'Task definition of the service'],
-      BackupVaultName: [backup.vault.backupVaultName, 'Vault of the daily backups'],
-      BackupRoleArn: [backup.role.roleArn, 'Role for aws backup start-backup-job'],
-      AlertTopicArn: [alerts.topic.topicArn, 'SNS topic of the alarms'],
-      DashboardName: [observability.dashboard.dashboardName, 'CloudWatch dashboard'],
+      AgentSecretArn: [secrets.agent.secretArn],
+      EfsAccessPointId: [storage.accessPoint.accessPointId],
+      Architecture: ['x86_64'],
+      VpcId: [network.vpc.vpcId],
+      SubnetIds: [network.vpc.selectSubnets(network.subnets).subnetIds.join(',')],
+      TaskSecurityGroupId: [network.taskGroup.securityGroupId],
+      AssignPublicIp: ['ENABLED'],
+      TaskDefinitionArn: [compute.task.taskDefinitionArn],
+      BackupVaultName: [backup.vault.backupVaultName],
+      BackupRoleArn: [backup.role.roleArn],
+      AlertTopicArn: [alerts.topic.topicArn],
+      DashboardName: [observability.dashboard.dashboardName],
     };
     for (const [name, [value, description]] of Object.entries(outputs)) {
       new cdk.CfnOutput(this, name, { value, description });
@@ -82,7 +82,6 @@ export class BerthStack extends cdk.Stack {
       default: ':latest',
       description: 'Image in the repository: :tag or @sha256:digest',
       allowedPattern: '^(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$',
-      constraintDescription: 'must be :tag or @sha256:digest',
     });
     const desiredCount = new cdk.CfnParameter(this, 'DesiredCount', {
       type: 'Number',
@@ -90,6 +89,18 @@ export class BerthStack extends cdk.Stack {
       minValue: 0,
       maxValue: 1,
       description: 'Tasks: 0 until the repository holds an image, or to pause; then 1',
+    });
+    const fileSystem = new cdk.CfnParameter(this, 'FileSystemId', {
+      type: 'String',
+      default: '',
+      description: 'File system that the stack adopted; empty: its own',
+    });
+    new cdk.CfnRule(this, 'SameFileSystem', {
+      assertions: [{
+        assert: cdk.Fn.conditionEquals(fileSystem.valueAsString, ''),
+        assertDescription: 'fileSystemId is not what this stack was deployed with. Give it as before (see the output EfsFileSystemId); '
+          + 'to change it on purpose, also give --parameters FileSystemId=',
+      }],
     });
     return { imageRef: imageRef.valueAsString, desiredCount: desiredCount.valueAsNumber };
   }
