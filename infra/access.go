@@ -2,9 +2,7 @@ package main
 
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsecr"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
@@ -21,7 +19,7 @@ type access struct {
 
 // newAccess makes both roles, each statement as narrow as AWS lets it be. Where a statement's resource
 // is "*", the comment says why AWS has no narrower one.
-func newAccess(stack awscdk.Stack, registry awsecr.Repository, secrets secrets, storage storage, logs awslogs.LogGroup) access {
+func newAccess(stack awscdk.Stack, built parts) access {
 	scope := constructs.NewConstruct(stack, jsii.String("Access"))
 	made := access{
 		execution: newTaskRole(scope, "ExecutionRole", "Lets ECS start the task: pull its image, read its secrets, write its logs"),
@@ -31,18 +29,18 @@ func newAccess(stack awscdk.Stack, registry awsecr.Repository, secrets secrets, 
 	// The actions of the managed policy AmazonECSTaskExecutionRolePolicy, on this stack's own
 	// repository and log group instead of every one in the account. GrantPull adds
 	// ecr:GetAuthorizationToken on "*": the token is the account's, not a repository's.
-	registry.GrantPull(made.execution)
-	logs.GrantWrite(made.execution)
+	built.registry.GrantPull(made.execution)
+	built.logs.GrantWrite(made.execution)
 	made.execution.AddToPolicy(allow("ReadSecrets", []string{"secretsmanager:GetSecretValue"},
-		secrets.apiKey.SecretArn(), secrets.agent.SecretArn()))
+		built.secrets.apiKey.SecretArn(), built.secrets.agent.SecretArn()))
 
-	logs.GrantWrite(made.task)
+	built.logs.GrantWrite(made.task)
 	metrics := allow("PutMetrics", []string{"cloudwatch:PutMetricData"}, jsii.String("*")) // metrics are no resources; the namespace bounds it
 	metrics.AddCondition(jsii.String("StringEquals"), map[string]any{"cloudwatch:namespace": contract.MetricNamespace})
 	made.task.AddToPolicy(metrics)
-	volume := allow("UseVolume", []string{"elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"}, storage.fileSystem.FileSystemArn())
+	volume := allow("UseVolume", []string{"elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"}, built.storage.fileSystem.FileSystemArn())
 	volume.AddCondition(jsii.String("StringEquals"), map[string]any{
-		"elasticfilesystem:AccessPointArn": storage.accessPoint.AccessPointArn(),
+		"elasticfilesystem:AccessPointArn": built.storage.accessPoint.AccessPointArn(),
 	})
 	made.task.AddToPolicy(volume)
 	// ECS Exec and port forwarding: the agent in the container calls Session Manager, whose channels have no ARN.

@@ -95,7 +95,7 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 
 	// A metric that nobody sends counts as zero while a task is wanted, and as nothing while none is.
 	missing := func(label string, metric awscloudwatch.Metric) awscloudwatch.IMetric {
-		return expression("IF(FILL(wanted,0)>0 AND FILL(seen,0)<1,1,0)", label, map[string]awscloudwatch.Metric{
+		return expression("IF(FILL(wanted,0)>0 AND FILL(seen,0)<1,1,0)", label, minutes(5), map[string]awscloudwatch.IMetric{
 			"wanted": m.tasks("DesiredTaskCount"),
 			"seen":   metric,
 		})
@@ -114,7 +114,7 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 		events("deployment-failed", deployment, minutes(5), 1),
 		events("backup-failed", backup, minutes(24*60), 1),
 		state("burst-credits-low", m.fileSystem("BurstCreditBalance", minimum, minutes(15)), below, burstCreditsLow, 1),
-		state("sessions-failed", expression("ended-succeeded", "sessions that failed", map[string]awscloudwatch.Metric{
+		state("sessions-failed", expression("ended-succeeded", "sessions that failed", minutes(60), map[string]awscloudwatch.IMetric{
 			"ended":     m.agent(contract.MetricSessionSuccess, sampleCount, minutes(60)),
 			"succeeded": m.agent(contract.MetricSessionSuccess, sum, minutes(60)),
 		}), atLeast, 3, 1),

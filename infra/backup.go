@@ -19,7 +19,7 @@ type backup struct {
 	role  awsiam.Role // what a backup job, planned or asked for, runs as
 }
 
-func newBackup(stack awscdk.Stack, opts options.Options, storage storage) backup {
+func newBackup(stack awscdk.Stack, opts options.Options, volume storage) backup {
 	scope := constructs.NewConstruct(stack, jsii.String("Backup"))
 	vault := awsbackup.NewBackupVault(scope, jsii.String("Vault"), &awsbackup.BackupVaultProps{
 		BackupVaultName: jsii.String(opts.Names().Stack()),
@@ -46,7 +46,7 @@ func newBackup(stack awscdk.Stack, opts options.Options, storage storage) backup
 	})
 	plan.AddSelection(jsii.String("FileSystem"), &awsbackup.BackupSelectionOptions{
 		BackupSelectionName:        jsii.String(opts.Names().BackupPlan()),
-		Resources:                  &[]awsbackup.BackupResource{awsbackup.BackupResource_FromEfsFileSystem(storage.fileSystem)},
+		Resources:                  &[]awsbackup.BackupResource{awsbackup.BackupResource_FromEfsFileSystem(volume.fileSystem)},
 		Role:                       role,
 		DisableDefaultBackupPolicy: jsii.Bool(true), // the role has it already
 	})

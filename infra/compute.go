@@ -42,7 +42,7 @@ func newCompute(stack awscdk.Stack, opts options.Options, made parts) compute {
 		CapacityProviders:               &[]any{onDemand, spot},
 		DefaultCapacityProviderStrategy: []any{},
 	})
-	task := newTaskDefinition(scope, opts, made.storage, made.access)
+	task := newTaskDefinition(scope, opts, made)
 	container := task.AddContainer(jsii.String(contract.ContainerName), containerOptions(scope, opts, made))
 	container.AddMountPoints(mountPoints()...)
 	container.AddUlimits(&awsecs.Ulimit{Name: awsecs.UlimitName_NOFILE, SoftLimit: jsii.Number(65535), HardLimit: jsii.Number(65535)})
@@ -87,7 +87,7 @@ var scratch = []struct{ name, path string }{
 
 const volumeName = "volume"
 
-func newTaskDefinition(scope constructs.Construct, opts options.Options, storage storage, access access) awsecs.FargateTaskDefinition {
+func newTaskDefinition(scope constructs.Construct, opts options.Options, made parts) awsecs.FargateTaskDefinition {
 	architecture := awsecs.CpuArchitecture_X86_64()
 	if opts.Architecture == options.ARM64 {
 		architecture = awsecs.CpuArchitecture_ARM64()
@@ -100,8 +100,8 @@ func newTaskDefinition(scope constructs.Construct, opts options.Options, storage
 			CpuArchitecture:       architecture,
 			OperatingSystemFamily: awsecs.OperatingSystemFamily_LINUX(),
 		},
-		ExecutionRole: access.execution.WithoutPolicyUpdates(nil),
-		TaskRole:      access.task.WithoutPolicyUpdates(nil),
+		ExecutionRole: made.access.execution.WithoutPolicyUpdates(nil),
+		TaskRole:      made.access.task.WithoutPolicyUpdates(nil),
 	}
 	const included = 20 // GiB; Fargate refuses to be asked for what it gives anyway
 	if opts.EphemeralStorageGiB > included {
@@ -111,10 +111,10 @@ func newTaskDefinition(scope constructs.Construct, opts options.Options, storage
 	task.AddVolume(&awsecs.Volume{
 		Name: jsii.String(volumeName),
 		EfsVolumeConfiguration: &awsecs.EfsVolumeConfiguration{
-			FileSystemId:      storage.fileSystem.FileSystemId(),
+			FileSystemId:      made.storage.fileSystem.FileSystemId(),
 			TransitEncryption: jsii.String("ENABLED"),
 			AuthorizationConfig: &awsecs.AuthorizationConfig{
-				AccessPointId: storage.accessPoint.AccessPointId(),
+				AccessPointId: made.storage.accessPoint.AccessPointId(),
 				Iam:           jsii.String("ENABLED"),
 			},
 		},

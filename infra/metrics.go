@@ -65,7 +65,7 @@ func (m metrics) ruleMatches(rule *string, period awscdk.Duration) awscloudwatch
 // perSecond turns a metric's sum or count over a period into a rate. The label also names the metric in
 // the formula: a letter first, then letters, digits and underscores, and its own within a graph.
 func perSecond(label string, of awscloudwatch.Metric) awscloudwatch.MathExpression {
-	return expression(label+"/PERIOD("+label+")", label, map[string]awscloudwatch.Metric{label: of})
+	return expression(label+"/PERIOD("+label+")", label, of.Period(), map[string]awscloudwatch.IMetric{label: of})
 }
 
 func metric(namespace, name, statistic string, period awscdk.Duration, dimensions map[string]*string) awscloudwatch.Metric {
@@ -74,14 +74,10 @@ func metric(namespace, name, statistic string, period awscdk.Duration, dimension
 	})
 }
 
-func expression(formula, label string, using map[string]awscloudwatch.Metric) awscloudwatch.MathExpression {
-	metrics := make(map[string]awscloudwatch.IMetric, len(using))
-	var period awscdk.Duration
-	for name, metric := range using {
-		metrics[name], period = metric, metric.Period()
-	}
+// expression computes a value from metrics of that period, which the formula calls by their keys.
+func expression(formula, label string, period awscdk.Duration, using map[string]awscloudwatch.IMetric) awscloudwatch.MathExpression {
 	return awscloudwatch.NewMathExpression(&awscloudwatch.MathExpressionProps{
-		Expression: &formula, Label: &label, UsingMetrics: &metrics, Period: period,
+		Expression: &formula, Label: &label, Period: period, UsingMetrics: &using,
 	})
 }
 

@@ -45,7 +45,7 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 	made.secrets = newSecrets(stack, opts)
 	made.storage = newStorage(stack, opts, made.network)
 	made.logs = newLogGroup(stack, opts)
-	made.access = newAccess(stack, made.registry, made.secrets, made.storage, made.logs)
+	made.access = newAccess(stack, made)
 	made.compute = newCompute(stack, opts, made)
 	made.backup = newBackup(stack, opts, made.storage)
 	made.alerts = newAlerts(stack, opts)

@@ -20,14 +20,14 @@ type storage struct {
 	mounts      constructs.IDependable // ready once the tasks can mount the file system
 }
 
-func newStorage(stack awscdk.Stack, opts options.Options, network network) storage {
+func newStorage(stack awscdk.Stack, opts options.Options, net network) storage {
 	scope := constructs.NewConstruct(stack, jsii.String("Storage"))
 	made := storage{}
 	if opts.FileSystemID == "" {
-		fileSystem := newFileSystem(scope, opts, network)
+		fileSystem := newFileSystem(scope, opts, net)
 		made.fileSystem, made.mounts = fileSystem, fileSystem.MountTargetsAvailable()
 	} else {
-		made.fileSystem, made.mounts = adoptFileSystem(scope, opts, network)
+		made.fileSystem, made.mounts = adoptFileSystem(scope, opts, net)
 	}
 
 	user := strconv.Itoa(contract.VolumeUser)
@@ -40,11 +40,11 @@ func newStorage(stack awscdk.Stack, opts options.Options, network network) stora
 	return made
 }
 
-func newFileSystem(scope constructs.Construct, opts options.Options, network network) awsefs.FileSystem {
+func newFileSystem(scope constructs.Construct, opts options.Options, net network) awsefs.FileSystem {
 	fileSystem := awsefs.NewFileSystem(scope, jsii.String("FileSystem"), &awsefs.FileSystemProps{
-		Vpc:             network.vpc,
-		VpcSubnets:      network.subnets,
-		SecurityGroup:   network.nfsGroup,
+		Vpc:             net.vpc,
+		VpcSubnets:      net.subnets,
+		SecurityGroup:   net.nfsGroup,
 		FileSystemName:  jsii.String(opts.Names().Stack()),
 		Encrypted:       jsii.Bool(true),
 		PerformanceMode: awsefs.PerformanceMode_GENERAL_PURPOSE,
@@ -84,17 +84,17 @@ func fileSystemPolicy() awsiam.PolicyDocument {
 
 // adoptFileSystem takes on a file system that an earlier stack, or somebody else, left: it keeps its
 // policy and settings, and is given mount targets in this stack's network.
-func adoptFileSystem(scope constructs.Construct, opts options.Options, network network) (awsefs.IFileSystem, constructs.IDependable) {
+func adoptFileSystem(scope constructs.Construct, opts options.Options, net network) (awsefs.IFileSystem, constructs.IDependable) {
 	ready := constructs.NewDependencyGroup()
-	for _, subnet := range *network.subnets.Subnets {
+	for _, subnet := range *net.subnets.Subnets {
 		ready.Add(awsefs.NewCfnMountTarget(scope, jsii.String("MountTarget-"+*subnet.Node().Id()), &awsefs.CfnMountTargetProps{
 			FileSystemId:   &opts.FileSystemID,
 			SubnetId:       subnet.SubnetId(),
-			SecurityGroups: &[]any{network.nfsGroup.SecurityGroupId()},
+			SecurityGroups: &[]any{net.nfsGroup.SecurityGroupId()},
 		}))
 	}
 	return awsefs.FileSystem_FromFileSystemAttributes(scope, jsii.String("FileSystem"), &awsefs.FileSystemAttributes{
 		FileSystemId:  &opts.FileSystemID,
-		SecurityGroup: network.nfsGroup,
+		SecurityGroup: net.nfsGroup,
 	}), ready
 }
