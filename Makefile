@@ -64,6 +64,8 @@ node_modules/.installed: package.json package-lock.json
 	@touch $@
 
 .venv/.installed: emulator/requirements.txt
+	@$(PYTHON) -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 10)' 2>/dev/null || { \
+		echo "needs Python 3.10 or later with venv (on Debian: apt-get install python3-venv; another one: make PYTHON=python3.12)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --requirement emulator/requirements.txt
 	@touch $@

@@ -17,6 +17,14 @@ import pytest
 from botocore.config import Config
 
 HERE = Path(__file__).parent
+
+# The machine's own account, profile and proxy have no part in this.
+for _name in [name for name in os.environ if name.startswith("AWS_")]:
+    if _name != "AWS_CA_BUNDLE":
+        del os.environ[_name]
+os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_EC2_METADATA_DISABLED="true")
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get(_name)]))
 SETTLED = ("COMPLETE", "FAILED")
 
 

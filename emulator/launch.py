@@ -139,8 +139,8 @@ def main() -> int:
     options = arguments()
     try:
         listener = socket.create_server(("127.0.0.1", options.port))
-    except OSError as error:
-        print(f"emulator: cannot listen on 127.0.0.1:{options.port}: {error.strerror}", file=sys.stderr)
+    except (OSError, OverflowError) as error:
+        print(f"emulator: cannot listen on 127.0.0.1:{options.port}: {error}", file=sys.stderr)
         return 1
     settle_environment(listener.getsockname()[1], options.verbose)
     try:

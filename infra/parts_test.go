@@ -27,6 +27,13 @@ func TestNetworkLetsNothingInButNfsFromTheTasks(t *testing.T) {
 	})
 }
 
+func TestTasksMayReachTheInternet(t *testing.T) {
+	each(t, func(t *testing.T, made template) {
+		wantJSON(t, "what the tasks may open", made.one(t, "AWS::EC2::SecurityGroup", "Tasks").Properties["SecurityGroupEgress"],
+			`[{"CidrIp": "0.0.0.0/0", "Description": "Allow all outbound traffic by default", "IpProtocol": "-1"}]`)
+	})
+}
+
 func TestNetworkOfEachKind(t *testing.T) {
 	for variant, want := range map[string]struct {
 		publicIP string

@@ -1,7 +1,9 @@
 package options
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -120,7 +122,12 @@ var Table = []Option{
 		"anthropicBaseUrl", "https://api.anthropic.com", "an https address of host, port and path such as https://api.example.com/v1 (http only for loopback), of at most 128 characters",
 		"Messages API that the daemon calls", func(o *Options, s string) bool {
 			o.AnthropicBaseURL = s
-			return (httpsURL.MatchString(s) || loopbackURL.MatchString(s)) && len(s) <= 128
+			u, err := url.Parse(s)
+			if err != nil || len(s) > 128 || !httpsURL.MatchString(s) && !loopbackURL.MatchString(s) {
+				return false
+			}
+			port, err := strconv.Atoi(cmp.Or(u.Port(), "443"))
+			return err == nil && 1 <= port && port <= 65535
 		},
 	},
 }
