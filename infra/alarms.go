@@ -127,7 +127,7 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 	return list
 }
 
-// event is an EventBridge pattern; an empty part matches everything.
+// event is an EventBridge pattern; without resources it matches those of any.
 type event struct {
 	Source, DetailType string
 	Resources          []*string
@@ -138,14 +138,17 @@ type event struct {
 // and returns the rule's name, under which CloudWatch counts the events. The alarm on that count has
 // the state; the notification has the cause, which an alarm cannot carry.
 func failureRule(scope constructs.Construct, id, name string, topic awssns.Topic, on event, reasonPath, message string) *string {
+	pattern := map[string]any{
+		"source":      []string{on.Source},
+		"detail-type": []string{on.DetailType},
+		"detail":      on.Detail,
+	}
+	if len(on.Resources) > 0 { // to EventBridge, an empty list matches nothing
+		pattern["resources"] = on.Resources
+	}
 	awsevents.NewCfnRule(scope, &id, &awsevents.CfnRuleProps{
-		Name: &name,
-		EventPattern: compact(map[string]any{
-			"source":      []string{on.Source},
-			"detail-type": []string{on.DetailType},
-			"resources":   on.Resources,
-			"detail":      on.Detail,
-		}),
+		Name:         &name,
+		EventPattern: pattern,
 		Targets: &[]any{&awsevents.CfnRule_TargetProperty{
 			Id:  jsii.String("alerts"),
 			Arn: topic.TopicArn(),
@@ -156,12 +159,4 @@ func failureRule(scope constructs.Construct, id, name string, topic awssns.Topic
 		}},
 	})
 	return &name
-}
-
-// compact leaves out the lists that are empty: to EventBridge, an empty list matches nothing.
-func compact(pattern map[string]any) map[string]any {
-	if resources, ok := pattern["resources"].([]*string); ok && len(resources) == 0 {
-		delete(pattern, "resources")
-	}
-	return pattern
 }
