@@ -1,0 +1,157 @@
+// Package api is what berthd and its clients say to each other: JSON over HTTP on loopback. It holds the
+// types on the wire, the codes of errors, the file through which a local agent is found, and the client.
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// State says where a session is in its life. The table of transitions is in package session.
+type State string
+
+// The states. A session in one of the last three has ended, until a message takes it up again.
+const (
+	Queued      State = "queued"      // waits for a place, in order of arrival
+	Preparing   State = "preparing"   // its work dir is being made: the repository is cloned
+	Running     State = "running"     // Claude Code works on it
+	Interrupted State = "interrupted" // cut off by a stop, a crash or a reclaimed task; goes back to the queue by itself
+	Waiting     State = "waiting"     // a rate or usage limit names a time at which it goes on
+	Succeeded   State = "succeeded"
+	Failed      State = "failed"
+	Cancelled   State = "cancelled" // somebody stopped it
+)
+
+// States lists every state, in the order of a session's life.
+var States = []State{Queued, Preparing, Running, Interrupted, Waiting, Succeeded, Failed, Cancelled}
+
+// Ended reports whether nothing more happens to a session in this state unless somebody asks for it.
+func (s State) Ended() bool { return s == Succeeded || s == Failed || s == Cancelled }
+
+// NewSession is a task, as it is handed in. All but the prompt may be left out.
+type NewSession struct {
+	Prompt string `json:"prompt" doc:"What Claude Code is asked to do"`
+	Repo   string `json:"repo,omitempty" doc:"The repository to clone: an https, http or ssh URL, or the absolute path of one on the agent's machine. Without one the session starts in an empty repository"`
+	Ref    string `json:"ref,omitempty" doc:"The branch, tag or commit to start from; the repository's default branch if left out"`
+	Options
+}
+
+// Options say how a session is run. A zero means the agent's default.
+type Options struct {
+	Model          string  `json:"model,omitempty" doc:"The model, as Claude Code names it"`
+	PermissionMode string  `json:"permission_mode,omitempty" enum:"bypassPermissions,acceptEdits,dontAsk,default,plan" doc:"What Claude Code may do without asking; there is nobody to ask, so what it would ask for is denied. bypassPermissions if left out"`
+	MaxTurns       int     `json:"max_turns,omitempty" minimum:"0" maximum:"100000" doc:"The most replies of the model to one message; 0 is no limit"`
+	MaxBudgetUSD   float64 `json:"max_budget_usd,omitempty" minimum:"0" doc:"The most US dollars that the session may spend on the model, in all; 0 is no limit"`
+	TimeoutSeconds float64 `json:"timeout_seconds,omitempty" minimum:"0" doc:"The most seconds of work on one message, time in the queue not counted; 0 is no limit"`
+}
+
+// Session is a session as the agent knows it.
+type Session struct {
+	ID    string `json:"id" doc:"A UUIDv7; Claude Code's own session id is the same"`
+	State State  `json:"state" enum:"queued,preparing,running,interrupted,waiting,succeeded,failed,cancelled"`
+
+	Prompt string `json:"prompt" doc:"The first message"`
+	Repo   string `json:"repo"`
+	Ref    string `json:"ref"`
+	Options
+
+	CreatedAt       time.Time  `json:"created_at"`
+	StartedAt       *time.Time `json:"started_at" doc:"When it first got a place"`
+	EndedAt         *time.Time `json:"ended_at" doc:"When it last ended; null while it has not"`
+	DurationSeconds float64    `json:"duration_seconds" doc:"Seconds of work, time in the queue not counted"`
+	Attempts        int        `json:"attempts" doc:"How often Claude Code was started for it"`
+	Turns           int        `json:"turns" doc:"Replies of the model so far"`
+
+	CostUSD float64 `json:"cost_usd" doc:"US dollars spent on the model, as Claude Code reckons them"`
+	Tokens  Tokens  `json:"tokens"`
+
+	WorkDir     string `json:"work_dir" doc:"Where its files are on the agent's machine, once it has been prepared"`
+	Branch      string `json:"branch" doc:"The branch that its work is on"`
+	PullRequest string `json:"pull_request"`
+
+	Error  *Error `json:"error" doc:"Why it failed; null if it did not"`
+	Result string `json:"result" doc:"The model's last words"`
+
+	Events int `json:"events" doc:"How many events it has; the next one has this id"`
+}
+
+// Tokens counts what a session sent to the model and got from it.
+type Tokens struct {
+	Input      int64 `json:"input"`
+	Output     int64 `json:"output"`
+	CacheRead  int64 `json:"cache_read"`
+	CacheWrite int64 `json:"cache_write"`
+}
+
+// SessionList is an answer to a question for sessions: the oldest first.
+type SessionList struct {
+	Sessions []Session `json:"sessions"`
+}
+
+// NewMessage is a further message to a session: to Claude Code as it works, or to an ended session, which
+// then goes on from where it ended.
+type NewMessage struct {
+	Text string `json:"text" doc:"The message"`
+}
+
+// Resumption takes up an ended session again. Options that are not zero replace the session's.
+type Resumption struct {
+	Options
+}
+
+// EventType says what an event tells.
+type EventType string
+
+// The types of events. A reader passes over those that it does not know.
+const (
+	EventState   EventType = "state"   // the session changed its state
+	EventMessage EventType = "message" // somebody sent it a message; the prompt is the first
+	EventClaude  EventType = "claude"  // a line of Claude Code's stream-json output, unchanged
+	EventNotice  EventType = "notice"  // something a person may want to know
+)
+
+// Event is one thing that happened to a session. Its id is its index: the first is 0, and none is left out.
+type Event struct {
+	ID   int       `json:"-"`
+	Type EventType `json:"type"`
+	Time time.Time `json:"time"`
+
+	// Of state.
+	State   State  `json:"state,omitempty"`
+	Error   *Error `json:"error,omitempty"`   // why it failed
+	Reason  string `json:"reason,omitempty"`  // why it was interrupted, queued again or cancelled
+	Attempt int    `json:"attempt,omitempty"` // which start of Claude Code this is, from 1
+
+	// Of message.
+	MessageID string `json:"message_id,omitempty"` // a UUID, which Claude Code is given too
+	Text      string `json:"text,omitempty"`       // of message and notice
+
+	// Of claude. Recovered marks an event that was read from Claude Code's transcript, because the agent
+	// was gone when it happened: it has the transcript's fields, not those of the output.
+	Claude    json.RawMessage `json:"claude,omitempty"`
+	Recovered bool            `json:"recovered,omitempty"`
+}
+
+// Diff is what a session changed.
+type Diff struct {
+	Base  string `json:"base" doc:"The commit that the session started from; empty if it started from nothing"`
+	Patch string `json:"patch" doc:"Everything that differs from it, committed or not, ignored files left out, as git diff prints it"`
+}
+
+// Status is how the agent is.
+type Status struct {
+	Version       string    `json:"version" doc:"berthd's"`
+	ClaudeVersion string    `json:"claude_version" doc:"Claude Code's"`
+	PID           int       `json:"pid"`
+	StartedAt     time.Time `json:"started_at"`
+	Data          string    `json:"data" doc:"Where its volume is"`
+	Work          string    `json:"work" doc:"Where sessions work"`
+
+	Model     string `json:"model" doc:"Which Messages API sessions talk to: its URL, or 'scripted' for the stand-in that needs no key"`
+	Key       string `json:"key" enum:"set,missing,not needed" doc:"Whether there is a key for it"`
+	Isolation string `json:"isolation" doc:"What keeps sessions from each other and from the agent's own files"`
+
+	Places   int           `json:"places" doc:"How many sessions run at once"`
+	Sessions map[State]int `json:"sessions" doc:"How many sessions are in each state"`
+	Problems []string      `json:"problems" doc:"What keeps sessions from running, a line each; empty if nothing does"`
+}
