@@ -1,49 +1,197 @@
 package api
 
 import (
+	"bytes"
 	"context"
-	"iter"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
 )
 
 // Client talks to an agent.
 type Client struct {
 	endpoint Endpoint
+	http     *http.Client
+	retry    retry
 }
 
+const (
+	// answerTime is how long an answer may take. A diff of a large repository is the slowest.
+	answerTime = 5 * time.Minute
+
+	// maxAnswer is the size in bytes of the largest answer that is read.
+	maxAnswer = 256 << 20
+)
+
 // NewClient makes a client of the agent at an endpoint. It sends nothing yet.
-func NewClient(endpoint Endpoint) *Client { return &Client{endpoint: endpoint} }
+func NewClient(endpoint Endpoint) *Client {
+	endpoint.URL = strings.TrimRight(endpoint.URL, "/")
+	return &Client{
+		endpoint: endpoint,
+		http: &http.Client{
+			// The agent is on loopback: a proxy could not reach it, and would see the token.
+			Transport: &http.Transport{
+				Proxy:           nil,
+				DialContext:     (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+				IdleConnTimeout: 30 * time.Second,
+			},
+			// A redirect would carry the token somewhere else.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		retry: defaultRetry,
+	}
+}
+
+// StatusError is what the agent answered when it refused a request. It wraps the Error of the answer.
+type StatusError struct {
+	Status int // of HTTP
+	Err    *Error
+}
+
+func (e *StatusError) Error() string { return e.Err.Error() }
+
+func (e *StatusError) Unwrap() error { return e.Err }
 
 // Status asks how the agent is.
-func (c *Client) Status(ctx context.Context) (*Status, error) { panic("TODO") }
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)
+}
 
 // Create hands in a task.
-func (c *Client) Create(ctx context.Context, task NewSession) (*Session, error) { panic("TODO") }
+func (c *Client) Create(ctx context.Context, task NewSession) (*Session, error) {
+	return call[Session](ctx, c, http.MethodPost, "/v1/sessions", task)
+}
 
 // Sessions lists sessions, the oldest first; with states, only those in one of them.
-func (c *Client) Sessions(ctx context.Context, states ...State) ([]Session, error) { panic("TODO") }
+func (c *Client) Sessions(ctx context.Context, states ...State) ([]Session, error) {
+	path := "/v1/sessions"
+	if len(states) > 0 {
+		query := url.Values{}
+		for _, state := range states {
+			query.Add("state", string(state))
+		}
+		path += "?" + query.Encode()
+	}
+	list, err := call[SessionList](ctx, c, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return list.Sessions, nil
+}
 
 // Session returns one session.
-func (c *Client) Session(ctx context.Context, id string) (*Session, error) { panic("TODO") }
+func (c *Client) Session(ctx context.Context, id string) (*Session, error) {
+	return call[Session](ctx, c, http.MethodGet, sessionPath(id, ""), nil)
+}
 
 // Send sends a session a message.
 func (c *Client) Send(ctx context.Context, id string, message NewMessage) (*Session, error) {
-	panic("TODO")
+	return call[Session](ctx, c, http.MethodPost, sessionPath(id, "/messages"), message)
 }
 
 // Stop cancels a session. It returns at once; the session's state tells when it has ended.
-func (c *Client) Stop(ctx context.Context, id string) (*Session, error) { panic("TODO") }
+func (c *Client) Stop(ctx context.Context, id string) (*Session, error) {
+	return call[Session](ctx, c, http.MethodPost, sessionPath(id, "/stop"), nil)
+}
 
 // Resume takes up an ended session again.
 func (c *Client) Resume(ctx context.Context, id string, with Resumption) (*Session, error) {
-	panic("TODO")
+	return call[Session](ctx, c, http.MethodPost, sessionPath(id, "/resume"), with)
 }
 
 // Diff returns what a session changed.
-func (c *Client) Diff(ctx context.Context, id string) (*Diff, error) { panic("TODO") }
-
-// Events returns a session's events from the one with index from on: those that there are, and with
-// follow also those that come, until the session has ended and its last event was returned. A lost
-// connection is taken up again where it broke off, so that each event comes once; an error ends it.
-func (c *Client) Events(ctx context.Context, id string, from int, follow bool) iter.Seq2[Event, error] {
-	panic("TODO")
+func (c *Client) Diff(ctx context.Context, id string) (*Diff, error) {
+	return call[Diff](ctx, c, http.MethodGet, sessionPath(id, "/diff"), nil)
 }
+
+// sessionPath is the path of a session or of what is below it. The id may be anything that a person typed.
+func sessionPath(id, rest string) string {
+	return "/v1/sessions/" + url.PathEscape(id) + rest
+}
+
+// call sends a request, with body as JSON unless it is nil, and decodes the answer.
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	request, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer closeBody(response)
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return nil, c.unreachable(ctx, fmt.Errorf("the answer to %s %s broke off: %w", method, path, err))
+	}
+	if len(text) > maxAnswer {
+		return nil, fmt.Errorf("the agent's answer to %s %s is over %d MiB", method, path, maxAnswer>>20)
+	}
+	answer := new(T)
+	if err := json.Unmarshal(text, answer); err != nil {
+		return nil, fmt.Errorf("the agent's answer to %s %s is not what its API describes: %w; are berth and berthd of the same version?", method, path, err)
+	}
+	return answer, nil
+}
+
+// request makes a request that carries the token.
+func (c *Client) request(ctx context.Context, method, path string, body any) (*http.Request, error) {
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("cannot say this in JSON: %w", err)
+		}
+		reader = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.endpoint.URL+path, reader)
+	if err != nil {
+		return nil, fmt.Errorf("%w: its address %q is not a URL: %w", ErrUnreachable, c.endpoint.URL, err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	request.Header.Set("Authorization", "Bearer "+c.endpoint.Token)
+	return request, nil
+}
+
+// do sends a request. An answer other than 2xx becomes an error: a *StatusError if it is the agent's.
+func (c *Client) do(request *http.Request) (*http.Response, error) {
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, c.unreachable(request.Context(), err)
+	}
+	if response.StatusCode/100 == 2 {
+		return response, nil
+	}
+	defer closeBody(response)
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	refusal := new(Error)
+	if err != nil || json.Unmarshal(text, refusal) != nil || refusal.Code == "" {
+		return nil, fmt.Errorf("what answers at %s is not an agent: it says %s to %s %s; look at the address", c.endpoint.URL, response.Status, request.Method, request.URL.Path)
+	}
+	return nil, &StatusError{Status: response.StatusCode, Err: refusal}
+}
+
+// unreachable says that no agent answers, unless the request was called off.
+func (c *Client) unreachable(ctx context.Context, cause error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	// A url.Error names method and URL once more.
+	if outer := new(url.Error); errors.As(cause, &outer) {
+		cause = outer.Err
+	}
+	return fmt.Errorf("%w at %s: %w; is berthd running?", ErrUnreachable, c.endpoint.URL, cause)
+}
+
+// closeBody gives the connection back. What is wrong with a body that nobody reads on does not matter.
+func closeBody(response *http.Response) { _ = response.Body.Close() }
