@@ -1,0 +1,195 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"berth/internal/api"
+)
+
+// handlers are the operations of the API.
+type handlers struct {
+	agent Agent
+	log   *slog.Logger
+}
+
+// sessionPath is the path of a session in requests.
+type sessionPath struct {
+	ID string `path:"id" doc:"The session's id, a UUID"`
+}
+
+// Resolve keeps anything from the agent that is not a UUID in its usual form: an id becomes part of file
+// names.
+func (p *sessionPath) Resolve(huma.Context) []error {
+	if parsed, err := uuid.Parse(p.ID); err != nil || parsed.String() != p.ID {
+		return []error{refuse(api.CodeNotFound, "there is no session %.80q: ids are UUIDs like 01890a5d-ac96-774b-bcce-b302099a8057", p.ID)}
+	}
+	return nil
+}
+
+type (
+	sessionAnswer struct{ Body api.Session }
+	createdAnswer struct {
+		Location string `header:"Location" doc:"The session's path"`
+		Body     api.Session
+	}
+	listAnswer   struct{ Body api.SessionList }
+	statusAnswer struct{ Body api.Status }
+	createInput  struct{ Body api.NewSession }
+	sendInput    struct {
+		sessionPath
+		Body api.NewMessage
+	}
+	resumeInput struct {
+		sessionPath
+		Body *api.Resumption
+	}
+	listInput struct {
+		State []string `query:"state,explode" doc:"Only sessions in one of these states; several may also be separated by commas"`
+	}
+	diffInput struct {
+		sessionPath
+		Format string `query:"format" enum:"json,patch" doc:"patch is the patch alone, as text; so is Accept: text/x-diff"`
+		Accept string `header:"Accept"`
+	}
+	diffAnswer struct {
+		ContentType string `header:"Content-Type"`
+		Body        []byte
+	}
+)
+
+// register adds the operations to an API and its description.
+func (h *handlers) register(to huma.API) {
+	add(to, http.MethodGet, "/v1/status", "status", "How the agent is", http.StatusOK, h.status)
+	add(to, http.MethodPost, "/v1/sessions", "create", "Hand in a task", http.StatusCreated, h.create)
+	add(to, http.MethodGet, "/v1/sessions", "list", "List sessions, the oldest first", http.StatusOK, h.list)
+	add(to, http.MethodGet, "/v1/sessions/{id}", "show", "One session", http.StatusOK, h.show)
+	add(to, http.MethodPost, "/v1/sessions/{id}/messages", "send", "Send a session a message", http.StatusAccepted, h.send)
+	add(to, http.MethodPost, "/v1/sessions/{id}/stop", "stop", "Cancel a session", http.StatusAccepted, h.stop)
+	add(to, http.MethodPost, "/v1/sessions/{id}/resume", "resume", "Take up an ended session again", http.StatusAccepted, h.resume)
+	add(to, http.MethodGet, "/v1/sessions/{id}/events", "events", "A session's events, as server-sent events", http.StatusOK, h.events, describeEvents)
+	add(to, http.MethodGet, "/v1/sessions/{id}/diff", "diff", "What a session changed", http.StatusOK, h.diff, describeDiff(to))
+}
+
+// add registers one operation. The body's size is limited by limitBody, and not by huma once more.
+func add[I, O any](to huma.API, method, path, name, summary string, status int, handler func(context.Context, *I) (*O, error), more ...func(*huma.Operation)) {
+	operation := huma.Operation{
+		Method: method, Path: path, OperationID: name, Summary: summary, DefaultStatus: status,
+		MaxBodyBytes: maxBody + 1, BodyReadTimeout: readTime,
+		Responses: map[string]*huma.Response{"default": {
+			Description: "Refused, or failed",
+			Content: map[string]*huma.MediaType{"application/json": {
+				Schema: to.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Refusal](), true, ""),
+			}},
+		}},
+	}
+	for _, change := range more {
+		change(&operation)
+	}
+	huma.Register(to, operation, handler)
+}
+
+func (h *handlers) status(ctx context.Context, _ *struct{}) (*statusAnswer, error) {
+	return &statusAnswer{Body: h.agent.Status(ctx)}, nil
+}
+
+func (h *handlers) create(ctx context.Context, in *createInput) (*createdAnswer, error) {
+	task := in.Body
+	for _, err := range []error{api.CheckPrompt(task.Prompt), api.CheckRef(task.Ref), task.Check()} {
+		if err != nil {
+			return nil, refused(h.log, err)
+		}
+	}
+	session, err := h.agent.Create(ctx, task)
+	if err != nil {
+		return nil, refused(h.log, err)
+	}
+	return &createdAnswer{Location: "/v1/sessions/" + session.ID, Body: session}, nil
+}
+
+func (h *handlers) list(_ context.Context, in *listInput) (*listAnswer, error) {
+	var states []api.State
+	for _, names := range in.State {
+		for name := range strings.SplitSeq(names, ",") {
+			state := api.State(strings.TrimSpace(name))
+			if !slices.Contains(api.States, state) {
+				return nil, refuse(api.CodeBadRequest, "there is no state %.40q: the states are %v", name, api.States)
+			}
+			states = append(states, state)
+		}
+	}
+	sessions := h.agent.Sessions(states...)
+	if sessions == nil {
+		sessions = []api.Session{}
+	}
+	return &listAnswer{Body: api.SessionList{Sessions: sessions}}, nil
+}
+
+func (h *handlers) show(_ context.Context, in *sessionPath) (*sessionAnswer, error) {
+	return h.answer(h.agent.Session(in.ID))
+}
+
+func (h *handlers) send(ctx context.Context, in *sendInput) (*sessionAnswer, error) {
+	if err := api.CheckMessage(in.Body.Text); err != nil {
+		return nil, refused(h.log, err)
+	}
+	return h.answer(h.agent.Send(ctx, in.ID, in.Body))
+}
+
+func (h *handlers) stop(ctx context.Context, in *sessionPath) (*sessionAnswer, error) {
+	return h.answer(h.agent.Stop(ctx, in.ID))
+}
+
+func (h *handlers) resume(ctx context.Context, in *resumeInput) (*sessionAnswer, error) {
+	with := api.Resumption{}
+	if in.Body != nil {
+		with = *in.Body
+	}
+	if err := with.Check(); err != nil {
+		return nil, refused(h.log, err)
+	}
+	return h.answer(h.agent.Resume(ctx, in.ID, with))
+}
+
+func (h *handlers) answer(session api.Session, err error) (*sessionAnswer, error) {
+	if err != nil {
+		return nil, refused(h.log, err)
+	}
+	return &sessionAnswer{Body: session}, nil
+}
+
+func (h *handlers) diff(ctx context.Context, in *diffInput) (*diffAnswer, error) {
+	diff, err := h.agent.Diff(ctx, in.ID)
+	if err != nil {
+		return nil, refused(h.log, err)
+	}
+	if in.Format == "patch" || in.Format == "" && strings.HasPrefix(in.Accept, "text/x-diff") {
+		return &diffAnswer{ContentType: "text/x-diff; charset=utf-8", Body: []byte(diff.Patch)}, nil
+	}
+	body, err := json.Marshal(diff)
+	if err != nil {
+		return nil, refused(h.log, err)
+	}
+	return &diffAnswer{ContentType: "application/json", Body: body}, nil
+}
+
+// describeDiff says what huma cannot see: that the bytes of the answer are one of two things.
+func describeDiff(to huma.API) func(*huma.Operation) {
+	return func(operation *huma.Operation) {
+		operation.Responses["200"] = &huma.Response{
+			Description: "OK",
+			Content: map[string]*huma.MediaType{
+				"application/json": {Schema: to.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Diff](), true, "")},
+				"text/x-diff":      {Schema: &huma.Schema{Type: huma.TypeString}},
+			},
+		}
+	}
+}

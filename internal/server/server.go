@@ -1,0 +1,164 @@
+// Package server is the agent's HTTP API: JSON, event streams, and the description of both. It trusts no
+// request: sessions share the loopback interface with it, and so does every web page in a browser.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"berth/internal/api"
+)
+
+// Agent is what the server needs of the daemon. An error that is an *api.Error is answered with its code
+// and message, and the status that belongs to the code; any other is answered as internal.
+//
+// Session ids that reach an Agent are UUIDs; prompts, messages, refs and options have been checked
+// (api.CheckPrompt and the like). A repository has not.
+type Agent interface {
+	// Status tells how the agent is.
+	Status(ctx context.Context) api.Status
+	// Create puts a task into the queue. It has to last once Create has returned.
+	Create(ctx context.Context, task api.NewSession) (api.Session, error)
+	// Sessions lists sessions, the oldest first; with states, only those in one of them.
+	Sessions(states ...api.State) []api.Session
+	// Session returns one session.
+	Session(id string) (api.Session, error)
+	// Send gives a session a message.
+	Send(ctx context.Context, id string, message api.NewMessage) (api.Session, error)
+	// Stop cancels a session, and does not wait until it has ended.
+	Stop(ctx context.Context, id string) (api.Session, error)
+	// Resume takes up an ended session again.
+	Resume(ctx context.Context, id string, with api.Resumption) (api.Session, error)
+	// Diff tells what a session changed.
+	Diff(ctx context.Context, id string) (api.Diff, error)
+	// Events returns the session's events from index from on, each as the JSON line of its log; with
+	// follow it goes on until the session has ended or ctx is done.
+	Events(ctx context.Context, id string, from int, follow bool) (iter.Seq2[json.RawMessage, error], error)
+}
+
+const (
+	// maxBody is the size in bytes of the largest request body: a prompt of api.MaxPrompt fits, unless
+	// nearly all of it has to be escaped.
+	maxBody = 1 << 20
+
+	// readTime is how long a client may take to send a request's header, and as long again for its body.
+	readTime = 30 * time.Second
+
+	// stopTime is how long requests may take to end when the server stops. Event streams are ended at once.
+	stopTime = 5 * time.Second
+)
+
+// New makes the handler of an agent's API. Every request but those for health and for the description
+// needs the token; with an empty token none is answered. What goes wrong inside is logged.
+func New(agent Agent, token string, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	config := huma.DefaultConfig("berthd", "1")
+	config.Info.Description = "Sessions of Claude Code, and what they say. Errors are {code, message} with the status that fits."
+	config.CreateHooks = nil // no $schema in every answer
+	config.OpenAPIPath = ""  // served below, made once
+	config.SchemasPath = ""
+	config.DocsPath = "" // it would load scripts from elsewhere
+	config.Formats = map[string]huma.Format{"application/json": strictJSON}
+	config.RejectUnknownQueryParameters = true
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token": {Type: "http", Scheme: "bearer", Description: "The token in " + api.EndpointFile + " in the agent's volume"},
+	}
+	config.Security = []map[string][]string{{"token": {}}}
+	operations := humago.New(mux, config)
+	(&handlers{agent: agent, log: log}).register(operations)
+	describe(mux, operations.OpenAPI())
+	health(mux, agent)
+
+	handler := http.Handler(exactly(mux))
+	handler = limitBody(handler)
+	handler = authenticate(token, handler)
+	handler = sameOrigin(handler)
+	handler = loopbackOnly(handler)
+	return recovered(log, handler)
+}
+
+// describe serves the OpenAPI description.
+func describe(mux *http.ServeMux, description *huma.OpenAPI) {
+	asJSON, err := json.Marshal(description)
+	if err != nil {
+		panic(fmt.Sprintf("the API description cannot be written: %v", err)) // wrong in the source
+	}
+	asYAML, err := description.YAML()
+	if err != nil {
+		panic(fmt.Sprintf("the API description cannot be written: %v", err))
+	}
+	mux.HandleFunc("GET "+pathOpenAPI+".json", text("application/openapi+json", asJSON))
+	mux.HandleFunc("GET "+pathOpenAPI+".yaml", text("application/openapi+yaml", asYAML))
+}
+
+func text(contentType string, body []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(body) // a client that is gone misses nothing
+	}
+}
+
+// health serves what a supervisor asks: whether the process answers, and whether it can run sessions.
+func health(mux *http.ServeMux, agent Agent) {
+	mux.HandleFunc("GET "+pathHealth, text("text/plain; charset=utf-8", []byte("ok\n")))
+	mux.HandleFunc("GET "+pathReady, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		problems := agent.Status(r.Context()).Problems
+		if len(problems) == 0 {
+			fmt.Fprintln(w, "ok")
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		for _, problem := range problems {
+			fmt.Fprintln(w, problem)
+		}
+	})
+}
+
+// Serve answers requests on a listener until ctx is done; then it ends the event streams, lets the other
+// requests finish for a few seconds, and returns nil. The listener is closed in any case.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStreams()
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readTime,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), streamsKey{}, streams)
+		},
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("cannot accept requests on %s any more: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	endStreams()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	err := server.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot stop accepting requests on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
+
+// streamsKey is where the base context of Serve keeps the context that ends event streams, and them only:
+// a task that is just being put into the queue is not cut off.
+type streamsKey struct{}
