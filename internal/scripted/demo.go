@@ -1,8 +1,131 @@
 package scripted
 
-// Demo returns the scripts of the demonstration: they answer any prompt.
+import (
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Demo returns the scripts of the demonstration. Whatever the prompt, the model says that it is scripted,
+// looks around, writes a small Go package with a test, runs the test, commits the package and says so.
+// It takes about four seconds and what the commands take. The prompt gets into the package as a quoted
+// constant, and into no command.
+//
+// Where there is no go, the test is one of the shell; outside a git repository nothing is committed.
+// What the last reply says holds in each case: it claims no outcome.
 func Demo() []Script {
-	return []Script{{Name: "demo", Steps: []Step{
-		Text("I am a scripted stand-in, not a real model. You asked: {{prompt.line}}"),
-	}}}
+	steps := []Step{
+		{
+			Text:  "I am a scripted stand-in, not a real model: I do the same small thing whatever I am asked. First I look around.",
+			Tools: []Tool{Bash("git log --oneline -5; ls -la")},
+		},
+		{Compute: demoWrite},
+		{Compute: demoTest},
+		{Compute: demoCommit},
+		{Compute: demoEnd},
+	}
+	for index, step := range steps {
+		if step.Compute == nil {
+			steps[index] = atDemoPace(step)
+		}
+	}
+	return []Script{{Name: "demo", Steps: steps}}
+}
+
+// atDemoPace sends a step so that somebody can watch it.
+func atDemoPace(step Step) Step {
+	step.Delay, step.Pause, step.Chunk = 300*time.Millisecond, 12*time.Millisecond, 24
+	return step
+}
+
+// demoDir is where a prompt's package goes: the CLI does not write over files that it has not read, and
+// several sessions may share a repository.
+func demoDir(r Request) string {
+	sum := sha256.Sum256([]byte(r.Session + "\n" + r.Prompt))
+	return fmt.Sprintf("greeting-%x", sum[:3])
+}
+
+// demoFiles are the files of the package, by name.
+func demoFiles(r Request) [][2]string {
+	task := []rune(strings.ToValidUTF8(firstLine(r.Prompt), "?"))
+	if len(task) > 120 {
+		task = append(task[:119], '…')
+	}
+	return [][2]string{
+		{"go.mod", "module example.com/greeting\n\ngo 1.18\n"},
+		{"greeting.go", `// Package greeting greets. A scripted stand-in wrote it, not a model.
+package greeting
+
+// Task is the first line of what was asked for.
+const Task = ` + strconv.Quote(string(task)) + `
+
+// For greets somebody by name.
+func For(name string) string {
+	return "Hello, " + name + "!"
+}
+`},
+		{"greeting_test.go", `package greeting
+
+import "testing"
+
+func TestFor(t *testing.T) {
+	if got, want := For("world"), "Hello, world!"; got != want {
+		t.Errorf("For(world) = %q, want %q", got, want)
+	}
+}
+`},
+	}
+}
+
+func demoWrite(r Request) Step {
+	step := Step{Text: "Now I write a package that greets, and a test for it."}
+	dir := demoDir(r)
+	if r.Cwd != "" {
+		for _, file := range demoFiles(r) {
+			step.Tools = append(step.Tools, Write(strings.TrimSuffix(r.Cwd, "/")+"/"+dir+"/"+file[0], file[1]))
+		}
+		return atDemoPace(step)
+	}
+	// The shell knows where it is. No line of a file can be the delimiter, as the task has no line breaks.
+	var b strings.Builder
+	fmt.Fprintf(&b, "mkdir -p %s", dir)
+	for _, file := range demoFiles(r) {
+		fmt.Fprintf(&b, "\ncat > %s/%s <<'END_OF_DEMO_FILE'\n%sEND_OF_DEMO_FILE", dir, file[0], file[1])
+	}
+	step.Tools = []Tool{Bash(b.String())}
+	return atDemoPace(step)
+}
+
+func demoTest(r Request) Step {
+	return atDemoPace(Step{
+		Text: "Does it work? The test will tell.",
+		Tools: []Tool{Bash(`(cd ` + demoDir(r) + ` && if command -v go >/dev/null; then
+  GOWORK=off GOFLAGS=-mod=mod GOTOOLCHAIN=local go test -v ./...
+else
+  echo "no go on this machine: looking at the text only"; grep -n '"Hello, "' greeting.go
+fi)`)},
+	})
+}
+
+func demoCommit(r Request) Step {
+	return atDemoPace(Step{
+		Text: "I commit it.",
+		Tools: []Tool{Bash(`(dir=` + demoDir(r) + `
+git rev-parse --git-dir >/dev/null 2>&1 || { echo "not in a git repository: nothing to commit"; exit 0; }
+git var GIT_COMMITTER_IDENT >/dev/null 2>&1 && git var GIT_AUTHOR_IDENT >/dev/null 2>&1 ||
+  set -- -c user.name="Scripted stand-in" -c user.email=scripted@example.com
+git add -- "$dir" && { git diff --cached --quiet -- "$dir" ||
+  git "$@" commit --quiet --no-gpg-sign -m "Add a greeting" -- "$dir"; } && git log -1 --stat --oneline)`)},
+	})
+}
+
+func demoEnd(r Request) Step {
+	text := fmt.Sprintf("That was it: I wrote a package and its test in %s/, ran the test and went to commit it; the results are above. You had asked: “%s”.",
+		demoDir(r), firstLine(r.Prompt))
+	if last := len(r.Prompts) - 1; last >= 0 && r.Prompts[last] != r.Prompt {
+		text += fmt.Sprintf(" You then added: “%s”.", firstLine(r.Prompts[last]))
+	}
+	return atDemoPace(Text(text + " As a scripted stand-in I could do no more about it than to quote it."))
 }

@@ -2,17 +2,82 @@ package scripted
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// Texts that the CLI puts among the messages, and that are not prompts.
+// Texts that the CLI puts among the messages (2.1.330).
 const (
-	continueText    = "Continue from where you left off."
+	// continueText goes on with a turn that a crash cut off.
+	continueText = "Continue from where you left off."
+	// interruptedText begins the note of an interrupt; the rest says of what.
 	interruptedText = "[Request interrupted by user"
-	midTurnText     = "The user sent a new message while you were working:\n"
+	// silentText is a reply that the CLI makes up where the model's was lost.
+	silentText = "No response requested."
+	// midTurnText and midTurnEnd are around a prompt that came while a turn was under way.
+	midTurnText = "The user sent a new message while you were working:\n"
+	midTurnEnd  = "\n\nThis is how Claude Code surfaces messages"
+	// compactText begins the request for a summary, and compactedText the summary, as it is used.
+	compactText   = "CRITICAL: Respond with TEXT ONLY."
+	compactedText = "This session is being continued from a previous conversation"
 )
 
-var reminder = regexp.MustCompile(`(?s)<system-reminder>.*?</system-reminder>`)
+var (
+	reminder = regexp.MustCompile(`(?s)<system-reminder>.*?</system-reminder>`)
+	// command is what the CLI notes of a command such as /compact, and of its output.
+	command = regexp.MustCompile(`(?s)<(local-command-caveat|local-command-stdout|command-name|command-message|command-args)>.*?</(local-command-caveat|local-command-stdout|command-name|command-message|command-args)>`)
+)
+
+// said is what a message of the user or of the CLI says, told apart.
+type said struct {
+	fresh     []string // prompts that begin a turn
+	late      []string // prompts that came in the middle of one
+	notes     []string // what the CLI says of itself
+	continues bool     // goes on with a turn that was cut off
+}
+
+// listen tells apart what a message says.
+func listen(m message) said {
+	var s said
+	results := m.Content.has("tool_result")
+	for _, b := range m.Content {
+		if b.Type != "text" {
+			continue
+		}
+		if m.Role == "system" {
+			s.note(b.Text)
+			continue
+		}
+		for _, text := range reminder.FindAllString(b.Text, -1) {
+			s.note(strings.TrimSuffix(strings.TrimPrefix(text, "<system-reminder>"), "</system-reminder>"))
+		}
+		text := strings.TrimSpace(command.ReplaceAllString(reminder.ReplaceAllString(b.Text, ""), ""))
+		switch {
+		case text == "" || strings.HasPrefix(text, compactText) || strings.HasPrefix(text, compactedText):
+		case text == continueText:
+			s.continues = true
+		case strings.HasPrefix(text, interruptedText):
+			results = false // the turn is over, so that what follows begins one
+		case results:
+			s.late = append(s.late, text)
+		default:
+			s.fresh = append(s.fresh, text)
+		}
+	}
+	return s
+}
+
+// note takes a text of the CLI's own, in which there may be prompts.
+func (s *said) note(text string) {
+	parts := strings.Split(text, midTurnText)
+	s.notes = append(s.notes, parts[0])
+	for _, part := range parts[1:] {
+		if end := strings.LastIndex(part, midTurnEnd); end >= 0 {
+			part = part[:end]
+		}
+		s.late = append(s.late, strings.TrimSpace(part))
+	}
+}
 
 // position is where a conversation stands.
 type position struct {
@@ -20,31 +85,55 @@ type position struct {
 	prompt  string
 	prompts []string
 	step    int
+	cwd     string
 }
 
-// locate finds out where a conversation stands, from nothing but its messages.
+// locate finds out where a conversation stands, from nothing but its messages: the latest prompt that
+// belongs to a script, and the number of replies after it.
 func locate(scripts []*compiled, messages []message) position {
 	var p position
-	inReply := false
+	heard := make([]said, len(messages))
+	for index, m := range messages {
+		if m.Role != "assistant" {
+			heard[index] = listen(m)
+		}
+	}
 	for index, m := range messages {
 		if m.Role == "assistant" {
-			if !inReply && !resumedAt(messages, index+1) {
+			if isReply(messages, heard, index) {
 				p.step++
 			}
-			inReply = true
 			continue
 		}
-		fresh, late := promptsOf(m)
-		if m.Role == "user" {
-			inReply = false
+		s := heard[index]
+		p.prompts = slices.Concat(p.prompts, s.fresh, s.late)
+		if len(s.fresh) > 0 {
+			p.begin(scripts, s.fresh)
 		}
-		p.prompts = append(append(p.prompts, fresh...), late...)
-		if len(fresh) > 0 {
-			p.begin(scripts, fresh)
+		p.takeUp(scripts, s.late)
+		if m.Role == "system" {
+			p.note(s.notes)
 		}
-		p.takeUp(scripts, late)
 	}
 	return p
+}
+
+// isReply says whether the message at an index ends a reply that was given whole.
+func isReply(messages []message, heard []said, index int) bool {
+	content := messages[index].Content
+	if len(content) == 1 && content[0].Text == silentText {
+		return false
+	}
+	for next := index + 1; next < len(messages); next++ {
+		switch messages[next].Role {
+		case "assistant":
+			return false // the blocks of one reply may come in several messages
+		case "user":
+			// A reply whose tools were never run, and that the CLI asks to go on with, was cut off.
+			return !heard[next].continues || messages[next].Content.has("tool_result")
+		}
+	}
+	return true
 }
 
 // begin starts the script for a new turn's prompts.
@@ -62,10 +151,10 @@ func (p *position) begin(scripts []*compiled, texts []string) {
 
 // takeUp starts the script that the latest of the prompts matches, if there is one.
 func (p *position) takeUp(scripts []*compiled, texts []string) bool {
-	for index := len(texts) - 1; index >= 0; index-- {
+	for _, text := range slices.Backward(texts) {
 		for _, script := range scripts {
-			if script.match != nil && script.match.MatchString(texts[index]) {
-				p.script, p.prompt, p.step = script, texts[index], 0
+			if script.match != nil && script.match.MatchString(text) {
+				p.script, p.prompt, p.step = script, text, 0
 				return true
 			}
 		}
@@ -73,39 +162,21 @@ func (p *position) takeUp(scripts []*compiled, texts []string) bool {
 	return false
 }
 
-// resumedAt says whether the next user message is the CLI's own after a crash.
-func resumedAt(messages []message, next int) bool {
-	for _, m := range messages[next:] {
-		switch m.Role {
-		case "assistant":
-			return false
-		case "user":
-			return !m.Content.has("tool_result") && len(m.Content) > 0 && strings.Contains(m.Content[len(m.Content)-1].Text, continueText)
-		}
-	}
-	return false
-}
+// cwdMark comes before the working directory in the CLI's notes. After a resumption elsewhere there is
+// another one, which ends " (was …)".
+const cwdMark = "Primary working directory: "
 
-// promptsOf returns what a user said in a message: as a turn began, or late, in the middle of one.
-func promptsOf(m message) (fresh, late []string) {
-	for _, b := range m.Content {
-		if b.Type != "text" {
+// note looks for the working directory.
+func (p *position) note(notes []string) {
+	for _, note := range notes {
+		_, after, found := strings.Cut(note, cwdMark)
+		if !found {
 			continue
 		}
-		if _, after, found := strings.Cut(b.Text, midTurnText); found {
-			text, _, _ := strings.Cut(after, "\n\n")
-			late = append(late, strings.TrimSpace(text))
-			continue
+		line := firstLine(after)
+		if at := strings.LastIndex(line, " (was "); at >= 0 {
+			line = line[:at]
 		}
-		text := strings.TrimSpace(reminder.ReplaceAllString(b.Text, ""))
-		if m.Role != "user" || text == "" || text == continueText || strings.HasPrefix(text, interruptedText) {
-			continue
-		}
-		if m.Content.has("tool_result") {
-			late = append(late, text)
-		} else {
-			fresh = append(fresh, text)
-		}
+		p.cwd = line
 	}
-	return fresh, late
 }

@@ -69,10 +69,9 @@ func (r *records) open(record Record) Record {
 func (r *records) close(record Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for index := range r.last {
-		if r.last[index].Number == record.Number {
-			r.last[index] = record
-		}
+	// Numbers follow one another. A record that is no longer kept is not brought back.
+	if index := len(r.last) - 1 - (r.number - record.Number); index >= 0 {
+		r.last[index] = record
 	}
 	r.count(record.Session, func(c *Counts) {
 		switch {

@@ -21,22 +21,28 @@ type reply struct {
 	content int // bytes of text, thinking and JSON
 }
 
-// build makes the reply that a step is.
-func build(step Step, request Request) (reply, error) {
+// build makes the reply that a step is. Its placeholders are filled, unless it was computed.
+func build(step Step, request Request, computed bool) (reply, error) {
+	fill, fillValue := request.Fill, request.fillValue
+	if computed {
+		fill, fillValue = func(text string) string { return text }, func(value any) any { return value }
+	}
 	r := reply{id: newID("msg"), model: step.Model, stop: step.Stop, usage: step.Usage, chunk: step.Chunk}
 	if r.model == "" {
 		r.model = request.Model
 	}
 	if step.Thinking != "" {
-		r.add(len(step.Thinking), object{"type": "thinking", "thinking": request.Fill(step.Thinking), "signature": newID("sig")})
+		text := fill(step.Thinking)
+		r.add(len(text), object{"type": "thinking", "thinking": text, "signature": newID("sig")})
 	}
 	if step.Text != "" {
-		r.add(len(step.Text), object{"type": "text", "text": request.Fill(step.Text)})
+		text := fill(step.Text)
+		r.add(len(text), object{"type": "text", "text": text})
 	}
 	for _, tool := range step.Tools {
 		input := object{}
 		if tool.Input != nil {
-			input, _ = request.fillValue(tool.Input).(object)
+			input, _ = fillValue(tool.Input).(object)
 		}
 		encoded, err := json.Marshal(input)
 		if err != nil {

@@ -84,6 +84,8 @@ type call struct {
 	System    content           `json:"system"`
 	Messages  []message         `json:"messages"`
 	Tools     []json.RawMessage `json:"tools"`
+
+	fromCLI bool // by the header user-agent
 }
 
 type message struct {
@@ -143,32 +145,6 @@ func (c content) has(kind string) bool {
 	return false
 }
 
-// cwdMark comes before the working directory in the CLI's system prompt.
-const cwdMark = "Primary working directory: "
-
-func (c call) cwd() string {
-	look := func(blocks content) string {
-		for _, b := range blocks {
-			if _, after, found := strings.Cut(b.Text, cwdMark); found {
-				return firstLine(after)
-			}
-		}
-		return ""
-	}
-	if dir := look(c.System); dir != "" {
-		return dir
-	}
-	for _, m := range c.Messages {
-		if m.Role == "assistant" {
-			break // the model may say anything
-		}
-		if dir := look(m.Content); dir != "" {
-			return dir
-		}
-	}
-	return ""
-}
-
 // key is the API key of a request, in either of the headers that the API takes.
 func key(header http.Header) string {
 	if key := header.Get("x-api-key"); key != "" {
@@ -179,4 +155,15 @@ func key(header http.Header) string {
 		return token
 	}
 	return ""
+}
+
+// side tells the requests that the CLI makes beside the conversation, and what to answer: a probe of one
+// token, a summary, and whatever has no tools and does not name the working directory, such as a title.
+func (c call) side(p position) (text string, is bool) {
+	last := c.Messages[len(c.Messages)-1].Content
+	if len(last) > 0 && strings.HasPrefix(last[len(last)-1].Text, compactText) {
+		return "<summary>The model is scripted, and has nothing to sum up.</summary>", true
+	}
+	fromCLI := c.fromCLI && len(c.Tools) == 0 && p.cwd == ""
+	return "OK", c.MaxTokens == 1 || fromCLI
 }

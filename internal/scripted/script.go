@@ -55,8 +55,9 @@ type Step struct {
 	Faults []Fault `yaml:"faults"`
 
 	// Compute makes the reply from the request, in place of this step, of which only Faults count. It may
-	// be called at the same time from several requests, and again for a request that is made again. Its
-	// own Compute and Faults are not looked at.
+	// be called at the same time from several requests, and again for a request that is made again. The
+	// reply's own Compute and Faults are not looked at, and its texts are sent as they are: Request.Fill
+	// fills placeholders.
 	Compute func(Request) Step `yaml:"-"`
 }
 

@@ -4,14 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -139,10 +134,6 @@ func (s *Server) Listen(ctx context.Context, address string) (url string, stop f
 	}, nil
 }
 
-// maxBody is the largest request that the API takes
-// (https://docs.anthropic.com/en/api/overview, "Request size limits").
-const maxBody = 32 << 20
-
 // ServeHTTP answers a request as the API would.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := &exchange{server: s, w: w, r: r, id: newID("req")}
@@ -162,102 +153,6 @@ func (s *Server) keyRight(key string) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-// exchange is one request and its answer.
-type exchange struct {
-	server *Server
-	w      http.ResponseWriter
-	r      *http.Request
-	id     string
-	record Record
-}
-
-func (e *exchange) serve() {
-	path := strings.TrimSuffix(e.r.URL.Path, "/")
-	post := e.r.Method == http.MethodPost
-	switch {
-	case path == "" && e.r.Method == http.MethodHead:
-		e.begin()
-		e.end(http.StatusOK, true)
-	case !post || path != "/v1/messages" && path != "/v1/messages/count_tokens":
-		e.begin()
-		e.refuse(http.StatusNotFound, "there is no "+e.r.Method+" "+e.r.URL.Path+" in the scripted API")
-	case !e.record.KeyRight:
-		e.begin()
-		e.refuse(http.StatusUnauthorized, "invalid x-api-key")
-	default:
-		e.answer(path == "/v1/messages/count_tokens")
-	}
-}
-
-// answer reads a request with a body.
-func (e *exchange) answer(count bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(e.w, e.r.Body, maxBody))
-	if err != nil {
-		e.begin()
-		status := http.StatusBadRequest
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		e.refuse(status, err.Error())
-		return
-	}
-	c, err := parse(body)
-	if err != nil {
-		e.begin()
-		e.refuse(http.StatusBadRequest, err.Error())
-		return
-	}
-	e.record.Model, e.record.Messages, e.record.Stream = c.Model, len(c.Messages), c.Stream
-	if count {
-		e.begin()
-		e.sendJSON(http.StatusOK, object{"input_tokens": tokens(len(body))})
-		return
-	}
-	e.reply(c, body)
-}
-
-// reply answers a request for a message.
-func (e *exchange) reply(c call, body []byte) {
-	request := Request{Session: e.record.Session, Model: c.Model, Cwd: c.cwd(), Stream: c.Stream, Body: body}
-	step, fault := e.server.choose(c, &request, &e.record)
-	e.begin()
-	if step.Compute != nil {
-		step = step.Compute(request)
-	}
-	if fault == nil {
-		fault = &Fault{}
-	}
-	e.record.Fault = fault.Kind
-	if !e.wait(step.Delay) {
-		e.end(0, false)
-		return
-	}
-	switch fault.Kind {
-	case Refuse:
-		if fault.RetryAfter > 0 {
-			e.w.Header().Set("retry-after", strconv.Itoa(int(fault.RetryAfter/time.Second)))
-		}
-		e.refuse(fault.Status, "the script says so")
-		return
-	case Reset:
-		e.end(0, false)
-		e.reset()
-		return
-	default:
-	}
-	r, err := build(step, request)
-	if err != nil {
-		e.refuse(http.StatusInternalServerError, err.Error())
-		return
-	}
-	e.record.Usage = r.usage
-	if c.Stream {
-		e.stream(r, step.Pause, fault)
-	} else {
-		e.send(r, fault)
-	}
-}
-
 // choose finds the step that answers, and the fault that comes before it.
 func (s *Server) choose(c call, request *Request, record *Record) (Step, *Fault) {
 	s.mu.Lock()
@@ -267,12 +162,17 @@ func (s *Server) choose(c call, request *Request, record *Record) (Step, *Fault)
 	}
 	s.mu.Unlock()
 
-	if isSide(c) {
-		record.Side = true
-		return Text("OK"), fault
-	}
 	p := locate(s.scripts, c.Messages)
-	request.Prompt, request.Prompts, request.Step = p.prompt, p.prompts, p.step
+	for _, b := range c.System {
+		if p.cwd == "" {
+			p.note([]string{b.Text})
+		}
+	}
+	request.Prompt, request.Prompts, request.Step, request.Cwd = p.prompt, p.prompts, p.step, p.cwd
+	if text, is := c.side(p); is {
+		record.Side = true
+		return Text(text), fault
+	}
 	record.Step = p.step
 	if p.script == nil {
 		return Text("No script answers this prompt: {{prompt}}"), fault
@@ -290,45 +190,4 @@ func (s *Server) choose(c call, request *Request, record *Record) (Step, *Fault)
 		s.mu.Unlock()
 	}
 	return step, fault
-}
-
-// isSide says whether a request is one that the CLI makes beside the conversation: a title, a probe.
-func isSide(c call) bool { return c.MaxTokens == 1 }
-
-// begin takes note of the request.
-func (e *exchange) begin() {
-	e.record = e.server.records.open(e.record)
-	if e.server.onRequest != nil {
-		e.server.onRequest(e.record)
-	}
-}
-
-// end takes note of the answer.
-func (e *exchange) end(status int, whole bool) {
-	e.record.Answered, e.record.Status, e.record.Whole = true, status, whole
-	e.server.records.close(e.record)
-	if e.server.onReply != nil {
-		e.server.onReply(e.record)
-	}
-}
-
-// refuse answers with an error in Anthropic's form
-// (https://docs.anthropic.com/en/api/errors, "Error shapes").
-func (e *exchange) refuse(status int, text string) {
-	e.sendJSON(status, object{
-		"type":       "error",
-		"error":      object{"type": errorType(status), "message": text},
-		"request_id": e.id,
-	})
-}
-
-func (e *exchange) sendJSON(status int, value any) {
-	data, err := json.Marshal(value)
-	if err != nil {
-		status, data = http.StatusInternalServerError, []byte(`{"type":"error"}`)
-	}
-	e.w.Header().Set("content-type", "application/json")
-	e.w.WriteHeader(status)
-	_, err = e.w.Write(data)
-	e.end(status, err == nil)
 }
