@@ -35,7 +35,7 @@ const (
 // Why a request was refused.
 const (
 	CodeBadRequest     Code = "bad_request"      // 400, 422: it is not what the API description says
-	CodeUnauthorized   Code = "unauthorized"     // 401: no token, or a wrong one
+	CodeUnauthorized   Code = "unauthorized"     //nolint:misspell // 401: no token, or a wrong one; HTTP spells it so
 	CodeForbidden      Code = "forbidden"        // 403: from a web page, or for another host
 	CodeNotFound       Code = "not_found"        // 404
 	CodeConflict       Code = "conflict"         // 409: the session's state does not allow it

@@ -160,11 +160,12 @@ func (f *follower) connect(ctx context.Context, yield func(Event, error) bool) e
 	defer closeBody(response)
 	body := &watchedReader{reader: response.Body, timer: stall, patience: f.client.retry.stall}
 	for message, err := range sse.Read(body, &sse.ReadConfig{MaxEventSize: MaxEvent}) {
-		if err == nil {
+		switch {
+		case err == nil:
 			err = f.take(message, yield)
-		} else if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			err = ctx.Err()
-		} else {
+		default:
 			err = &lostError{err}
 		}
 		if err != nil {

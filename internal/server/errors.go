@@ -56,11 +56,11 @@ func refusal(err *api.Error) *Refusal {
 
 // refused makes a refusal of what an Agent or a check returned. Errors without a code are logged too:
 // nobody expected them.
-func refused(log *slog.Logger, err error) *Refusal {
+func refused(logger *slog.Logger, err error) *Refusal {
 	if coded := new(api.Error); errors.As(err, &coded) {
 		return refusal(coded)
 	}
-	log.Error("a request failed", "error", err)
+	logger.Error("a request failed", "error", err)
 	return refuse(api.CodeInternal, "the agent could not do this: %s", oneLine(err.Error()))
 }
 

@@ -83,7 +83,7 @@ func (h *handlers) copy(ctx context.Context, to *stream, id string, from int, se
 	go pull(ctx, sequence, events)
 	defer func() {
 		cancel()
-		for range events { //nolint:revive // until the sequence has been left, so that nothing outlives the request
+		for range events { // until the sequence has been left, so that nothing outlives the request
 		}
 	}()
 	alive := time.NewTicker(api.KeepAlive)

@@ -21,7 +21,7 @@ const (
 )
 
 // recovered turns a panic into an answer. What it was, and where, is logged and not answered.
-func recovered(log *slog.Logger, next http.Handler) http.Handler {
+func recovered(logger *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writer := &startedWriter{ResponseWriter: w}
 		defer func() {
@@ -32,7 +32,7 @@ func recovered(log *slog.Logger, next http.Handler) http.Handler {
 			if cause == http.ErrAbortHandler { //nolint:errorlint // it is panicked with, not wrapped
 				panic(cause)
 			}
-			log.Error("a request made the agent panic", "method", r.Method, "path", r.URL.Path, "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			logger.Error("a request made the agent panic", "method", r.Method, "path", r.URL.Path, "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
 			if writer.started {
 				panic(http.ErrAbortHandler) // the client must not take half an answer for a whole one
 			}

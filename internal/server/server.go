@@ -60,7 +60,7 @@ const (
 
 // New makes the handler of an agent's API. Every request but those for health and for the description
 // needs the token; with an empty token none is answered. What goes wrong inside is logged.
-func New(agent Agent, token string, log *slog.Logger) http.Handler {
+func New(agent Agent, token string, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("berthd", "1")
 	config.Info.Description = "Sessions of Claude Code, and what they say. Errors are {code, message} with the status that fits."
@@ -75,16 +75,15 @@ func New(agent Agent, token string, log *slog.Logger) http.Handler {
 	}
 	config.Security = []map[string][]string{{"token": {}}}
 	operations := humago.New(mux, config)
-	(&handlers{agent: agent, log: log}).register(operations)
+	(&handlers{agent: agent, log: logger}).register(operations)
 	describe(mux, operations.OpenAPI())
 	health(mux, agent)
 
-	handler := http.Handler(exactly(mux))
-	handler = limitBody(handler)
+	handler := limitBody(exactly(mux))
 	handler = authenticate(token, handler)
 	handler = sameOrigin(handler)
 	handler = loopbackOnly(handler)
-	return recovered(log, handler)
+	return recovered(logger, handler)
 }
 
 // describe serves the OpenAPI description.
