@@ -123,8 +123,9 @@ type Event struct {
 	Attempt int    `json:"attempt,omitempty"` // which start of Claude Code this is, from 1
 
 	// Of message.
-	MessageID string `json:"message_id,omitempty"` // a UUID, which Claude Code is given too
-	Text      string `json:"text,omitempty"`       // of message and notice
+	MessageID string   `json:"message_id,omitempty"` // a UUID, which Claude Code is given too
+	Options   *Options `json:"options,omitempty"`    // those that the message changed
+	Text      string   `json:"text,omitempty"`       // of message and notice
 
 	// Of claude. Recovered marks an event that was read from Claude Code's transcript, because the agent
 	// was gone when it happened: it has the transcript's fields, not those of the output.

@@ -1,0 +1,185 @@
+package session
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"sync"
+	"time"
+)
+
+// SyncAfter is how long a line may be written but not yet on the disk, if nobody was promised more.
+const SyncAfter = time.Second
+
+// eventLog is a file of lines that only grows. Appending is for one owner at a time; reading is for anybody,
+// each at a pace of their own: a reader holds nothing that an append waits for.
+type eventLog struct {
+	path string
+
+	mu      sync.Mutex
+	file    *os.File      // nil until the first append, and after rest
+	size    int64         // bytes of whole lines; what lies beyond is to be cut off
+	torn    bool          // something may lie beyond size
+	syncing *time.Timer   // nil if everything is on the disk
+	grown   chan struct{} // closed and replaced when size grows
+}
+
+// openLog reads the lines of a log from a byte on, cuts a last line without end off, and tells each to
+// visit.
+func openLog(path string, from int64, visit func(line []byte) error) (*eventLog, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // nothing was written, or Sync said so
+	log := &eventLog{path: path, size: from, grown: make(chan struct{})}
+	if _, err := file.Seek(from, io.SeekStart); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReader(file)
+	for {
+		line, err := reader.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			log.torn = len(line) > 0
+			return log, log.mend(file)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := visit(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
+			return nil, err
+		}
+		log.size += int64(len(line))
+	}
+}
+
+// append writes a line, which must hold no line break, and with sync returns when it is on the disk. After an
+// error the log is as it was.
+func (l *eventLog) append(line []byte, sync bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		file, err := os.OpenFile(l.path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		l.file = file
+	}
+	if err := l.mend(l.file); err != nil {
+		return err
+	}
+	l.torn = true
+	if _, err := l.file.WriteAt(append(line, '\n'), l.size); err != nil {
+		return errors.Join(err, l.mend(l.file))
+	}
+	if sync {
+		if err := l.file.Sync(); err != nil {
+			return errors.Join(err, l.mend(l.file))
+		}
+		l.stopTimer()
+	} else if l.syncing == nil {
+		l.syncing = time.AfterFunc(SyncAfter, l.flush)
+	}
+	l.torn = false
+	l.size += int64(len(line)) + 1
+	close(l.grown)
+	l.grown = make(chan struct{})
+	return nil
+}
+
+// mend cuts off what lies beyond the last whole line.
+func (l *eventLog) mend(file *os.File) error {
+	if !l.torn {
+		return nil
+	}
+	if err := file.Truncate(l.size); err != nil {
+		return fmt.Errorf("cutting a torn line off: %w", err)
+	}
+	l.torn = false
+	return nil
+}
+
+func (l *eventLog) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.syncing = nil
+	if l.file != nil {
+		// An error shows again at the next append that has to be on the disk, which fails.
+		_ = l.file.Sync()
+	}
+}
+
+func (l *eventLog) stopTimer() {
+	if l.syncing != nil {
+		l.syncing.Stop()
+		l.syncing = nil
+	}
+}
+
+// rest closes the file until the next append, with everything on the disk.
+func (l *eventLog) rest() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	l.stopTimer()
+	err := errors.Join(l.file.Sync(), l.file.Close())
+	l.file = nil
+	return err
+}
+
+// extent returns how far the log goes, and a channel that is closed when it goes further.
+func (l *eventLog) extent() (int64, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size, l.grown
+}
+
+// lines returns the log's lines from an index on. At the end of the log it asks more whether to wait for
+// further ones.
+func (l *eventLog) lines(ctx context.Context, from int, more func() bool) iter.Seq2[json.RawMessage, error] {
+	return func(yield func(json.RawMessage, error) bool) {
+		file, err := os.Open(l.path)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer file.Close() //nolint:errcheck // it was only read
+		reader, read, index := bufio.NewReader(nil), int64(0), 0
+		for {
+			size, grown := l.extent()
+			// Never a byte beyond: what lies there may be cut off and written anew.
+			reader.Reset(io.NewSectionReader(file, read, size-read))
+			for read < size {
+				line, err := reader.ReadBytes('\n')
+				if err != nil {
+					yield(nil, fmt.Errorf("reading %s: %w", l.path, err))
+					return
+				}
+				read += int64(len(line))
+				if index++; index > from && !yield(bytes.TrimSuffix(line, []byte("\n")), nil) {
+					return
+				}
+			}
+			if !more() {
+				if size, _ := l.extent(); read == size {
+					return
+				}
+				continue
+			}
+			select {
+			case <-grown:
+			case <-ctx.Done():
+				yield(nil, ctx.Err())
+				return
+			}
+		}
+	}
+}

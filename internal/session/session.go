@@ -1,0 +1,240 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"berth/internal/api"
+)
+
+const (
+	snapshotFile = "session.json"
+	logFile      = "events.jsonl"
+)
+
+// Session is a session on the volume. Its methods may be called at the same time.
+type Session struct {
+	dir string
+	now func() time.Time
+
+	mu     sync.Mutex
+	record Record
+	log    *eventLog
+}
+
+// ID is the session's id, a UUIDv7.
+func (s *Session) ID() string { return filepath.Base(s.dir) }
+
+// Record returns how the session stands.
+func (s *Session) Record() Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record
+}
+
+// State returns the session's state.
+func (s *Session) State() api.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.State
+}
+
+// Append adds an event to the log, and gives it its index and its time. Events that change the state or
+// carry a message are on the disk when it returns. An error means that the event is not in the log: either
+// the session's state does not allow it (a *StateError), or the volume cannot be written.
+func (s *Session) Append(event api.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.append(event)
+}
+
+// Move takes the session to a state, and says with event's other fields why.
+func (s *Session) Move(to api.State, event api.Event) error {
+	event.Type, event.State = api.EventState, to
+	return s.Append(event)
+}
+
+// Ask adds a message and, if the session has ended, sends it to the queue again.
+func (s *Session) Ask(message api.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	message.Type = api.EventMessage
+	if err := s.append(message); err != nil {
+		return err
+	}
+	// A crash here leaves an ended session with a message that nobody answers; open finds it.
+	return s.takeUp()
+}
+
+// takeUp queues an ended session whose last event is a message.
+func (s *Session) takeUp() error {
+	if !s.record.State.Ended() {
+		return nil
+	}
+	return s.append(api.Event{Type: api.EventState, State: api.Queued, Reason: "a message came"})
+}
+
+// Prepared records that the session's work dir has been made from a commit.
+func (s *Session) Prepared(base, branch, workDir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.Prepared, s.record.Base, s.record.Branch, s.record.WorkDir = true, base, branch, workDir
+	return s.save()
+}
+
+// Events returns the lines of the log from an index on, each the JSON of an api.Event. With follow it goes
+// on until the session has ended; an error of the sequence is its last element.
+func (s *Session) Events(ctx context.Context, from int, follow bool) iter.Seq2[json.RawMessage, error] {
+	return s.log.lines(ctx, from, func() bool { return follow && !s.State().Ended() })
+}
+
+// Each reads the events that there are now.
+func (s *Session) Each(visit func(api.Event)) error {
+	index := 0
+	for line, err := range s.log.lines(context.Background(), 0, func() bool { return false }) {
+		if err != nil {
+			return err
+		}
+		var event api.Event
+		if err := json.Unmarshal(line, &event); err != nil {
+			return fmt.Errorf("event %d of session %s: %w", index, s.ID(), err)
+		}
+		event.ID = index
+		visit(event)
+		index++
+	}
+	return nil
+}
+
+// StateError says that a session's state does not allow what was asked.
+type StateError struct {
+	ID  string
+	Err error
+}
+
+func (e *StateError) Error() string { return "session " + e.ID + ": " + e.Err.Error() }
+func (e *StateError) Unwrap() error { return e.Err }
+
+func (s *Session) append(event api.Event) error {
+	// A log whose clock never goes back is easier to read, and to reckon durations from.
+	event.Time = latest(s.now().UTC().Truncate(time.Millisecond), s.record.LastEventAt)
+	after := s.record
+	if err := after.apply(&event); err != nil {
+		return &StateError{ID: s.ID(), Err: err}
+	}
+	line, err := marshal(event)
+	if err != nil {
+		return err
+	}
+	lasting := event.Type == api.EventState || event.Type == api.EventMessage
+	if err := s.log.append(line, lasting); err != nil {
+		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
+	}
+	after.LogSize += int64(len(line)) + 1
+	s.record = after
+	if event.Type == api.EventState {
+		// The log has it; a snapshot that cannot be written now is only older.
+		_ = s.save()
+		if event.State.Ended() {
+			_ = s.log.rest()
+		}
+	}
+	return nil
+}
+
+// save writes the snapshot, so that a crash leaves the old one or the new one.
+func (s *Session) save() error {
+	text, err := json.MarshalIndent(s.record, "", "  ")
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(s.dir, snapshotFile), text, 0o600, renameio.WithTempDir(s.dir))
+}
+
+// open reads a session from its directory.
+func open(dir string, now func() time.Time) (*Session, error) {
+	s := &Session{dir: dir, now: now}
+	text, err := os.ReadFile(filepath.Join(dir, snapshotFile))
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &s.record); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, snapshotFile), err)
+	}
+	if s.record.Version > Version {
+		return nil, fmt.Errorf("%s has the format %d, and this berthd knows %d: use a newer one", dir, s.record.Version, Version)
+	}
+	if s.record.ID != s.ID() {
+		return nil, fmt.Errorf("%s holds the session %q", dir, s.record.ID)
+	}
+	var last api.EventType
+	s.log, err = openLog(filepath.Join(dir, logFile), s.record.LogSize, func(line []byte) error {
+		var event api.Event
+		if err := json.Unmarshal(line, &event); err != nil {
+			return fmt.Errorf("event %d of session %s: %w", s.record.Events, s.ID(), err)
+		}
+		s.record.LogSize += int64(len(line)) + 1
+		last = event.Type
+		return s.record.apply(&event)
+	})
+	if err != nil || last != api.EventMessage {
+		return s, err
+	}
+	return s, s.takeUp()
+}
+
+// create makes a new session's directory. Nothing in it counts before the directory is where it belongs.
+func create(dir string, record Record, message api.Event, now func() time.Time) (*Session, error) {
+	s := &Session{dir: dir, now: now, record: record}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, logFile)
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.log, err = openLog(file, 0, nil); err != nil {
+		return nil, err
+	}
+	message.Type = api.EventMessage
+	if err := errors.Join(s.append(message), s.append(api.Event{Type: api.EventState, State: api.Queued}), s.save()); err != nil {
+		return nil, errors.Join(err, s.log.rest())
+	}
+	return s, s.log.rest()
+}
+
+// moved says that the session's directory has another name now.
+func (s *Session) moved(dir string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dir, s.log.path = dir, filepath.Join(dir, logFile)
+}
+
+// marshal encodes without changing <, > and & in what Claude Code wrote.
+func marshal(event api.Event) ([]byte, error) {
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(event); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
