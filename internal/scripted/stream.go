@@ -32,6 +32,7 @@ func (e *exchange) stream(r reply, pause time.Duration, fault *Fault) {
 	flusher := http.NewResponseController(e.w)
 	for index, event := range r.events() {
 		if index > 0 && !e.wait(pause) || e.broken(fault, index) {
+			_ = flusher.Flush() // the headers, where nothing else was sent
 			e.end(http.StatusOK, false)
 			e.giveUp(fault, index)
 			return
@@ -83,7 +84,6 @@ func (e *exchange) giveUp(fault *Fault, index int) {
 		return
 	}
 	if fault.Kind == Stall {
-		_ = http.NewResponseController(e.w).Flush()
 		<-e.r.Context().Done()
 		return
 	}
