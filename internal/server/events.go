@@ -27,10 +27,10 @@ const (
 )
 
 type eventsInput struct {
-	sessionPath
-	From        int    `query:"from" minimum:"0" doc:"The index of the first event wanted"`
-	Follow      bool   `query:"follow" default:"true" doc:"Whether to go on until the session has ended, or return what there is"`
-	LastEventID string `header:"Last-Event-ID" doc:"The index of the last event that was received; goes before 'from'"`
+	ID          sessionID `path:"id" doc:"The session's id, a UUID"`
+	From        int       `query:"from" minimum:"0" doc:"The index of the first event wanted"`
+	Follow      bool      `query:"follow" default:"true" doc:"Whether to go on until the session has ended, or return what there is"`
+	LastEventID string    `header:"Last-Event-ID" doc:"The index of the last event that was received; goes before 'from'"`
 }
 
 type eventsAnswer struct{ Body func(huma.Context) }
@@ -49,7 +49,7 @@ func (h *handlers) events(ctx context.Context, in *eventsInput) (*eventsAnswer, 
 	if streams, found := ctx.Value(streamsKey{}).(context.Context); found {
 		context.AfterFunc(streams, cancel)
 	}
-	sequence, err := h.agent.Events(ctx, in.ID, from, in.Follow)
+	sequence, err := h.agent.Events(ctx, string(in.ID), from, in.Follow)
 	if err != nil {
 		cancel()
 		return nil, refused(h.log, err)
@@ -64,8 +64,8 @@ func (h *handlers) events(ctx context.Context, in *eventsInput) (*eventsAnswer, 
 		if err := stream.begin(); err != nil {
 			return // the follower is gone
 		}
-		if err := h.copy(ctx, stream, in.ID, from, sequence); err != nil {
-			h.log.Debug("a follower is gone", "session", in.ID, "error", err)
+		if err := h.copy(ctx, stream, string(in.ID), from, sequence); err != nil {
+			h.log.Debug("a follower is gone", "session", string(in.ID), "error", err)
 		}
 	}}, nil
 }

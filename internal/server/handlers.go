@@ -21,16 +21,14 @@ type handlers struct {
 	log   *slog.Logger
 }
 
-// sessionPath is the path of a session in requests.
-type sessionPath struct {
-	ID string `path:"id" doc:"The session's id, a UUID"`
-}
+// sessionID is the id of a session in the path of a request.
+type sessionID string
 
 // Resolve keeps anything from the agent that is not a UUID in its usual form: an id becomes part of file
 // names.
-func (p *sessionPath) Resolve(huma.Context) []error {
-	if parsed, err := uuid.Parse(p.ID); err != nil || parsed.String() != p.ID {
-		return []error{refuse(api.CodeNotFound, "there is no session %.80q: ids are UUIDs like 01890a5d-ac96-774b-bcce-b302099a8057", p.ID)}
+func (id sessionID) Resolve(huma.Context) []error {
+	if parsed, err := uuid.Parse(string(id)); err != nil || parsed.String() != string(id) {
+		return []error{refuse(api.CodeNotFound, "there is no session %.80q: ids are UUIDs like 01890a5d-ac96-774b-bcce-b302099a8057", string(id))}
 	}
 	return nil
 }
@@ -44,21 +42,24 @@ type (
 	listAnswer   struct{ Body api.SessionList }
 	statusAnswer struct{ Body api.Status }
 	createInput  struct{ Body api.NewSession }
-	sendInput    struct {
-		sessionPath
+	sessionInput struct {
+		ID sessionID `path:"id" doc:"The session's id, a UUID"`
+	}
+	sendInput struct {
+		ID   sessionID `path:"id" doc:"The session's id, a UUID"`
 		Body api.NewMessage
 	}
 	resumeInput struct {
-		sessionPath
+		ID   sessionID `path:"id" doc:"The session's id, a UUID"`
 		Body *api.Resumption
 	}
 	listInput struct {
 		State []string `query:"state,explode" doc:"Only sessions in one of these states; several may also be separated by commas"`
 	}
 	diffInput struct {
-		sessionPath
-		Format string `query:"format" enum:"json,patch" doc:"patch is the patch alone, as text; so is Accept: text/x-diff"`
-		Accept string `header:"Accept"`
+		ID     sessionID `path:"id" doc:"The session's id, a UUID"`
+		Format string    `query:"format" enum:"json,patch" doc:"patch is the patch alone, as text; so is Accept: text/x-diff"`
+		Accept string    `header:"Accept"`
 	}
 	diffAnswer struct {
 		ContentType string `header:"Content-Type"`
@@ -133,19 +134,19 @@ func (h *handlers) list(_ context.Context, in *listInput) (*listAnswer, error) {
 	return &listAnswer{Body: api.SessionList{Sessions: sessions}}, nil
 }
 
-func (h *handlers) show(_ context.Context, in *sessionPath) (*sessionAnswer, error) {
-	return h.answer(h.agent.Session(in.ID))
+func (h *handlers) show(_ context.Context, in *sessionInput) (*sessionAnswer, error) {
+	return h.answer(h.agent.Session(string(in.ID)))
 }
 
 func (h *handlers) send(ctx context.Context, in *sendInput) (*sessionAnswer, error) {
 	if err := api.CheckMessage(in.Body.Text); err != nil {
 		return nil, refused(h.log, err)
 	}
-	return h.answer(h.agent.Send(ctx, in.ID, in.Body))
+	return h.answer(h.agent.Send(ctx, string(in.ID), in.Body))
 }
 
-func (h *handlers) stop(ctx context.Context, in *sessionPath) (*sessionAnswer, error) {
-	return h.answer(h.agent.Stop(ctx, in.ID))
+func (h *handlers) stop(ctx context.Context, in *sessionInput) (*sessionAnswer, error) {
+	return h.answer(h.agent.Stop(ctx, string(in.ID)))
 }
 
 func (h *handlers) resume(ctx context.Context, in *resumeInput) (*sessionAnswer, error) {
@@ -156,7 +157,7 @@ func (h *handlers) resume(ctx context.Context, in *resumeInput) (*sessionAnswer,
 	if err := with.Check(); err != nil {
 		return nil, refused(h.log, err)
 	}
-	return h.answer(h.agent.Resume(ctx, in.ID, with))
+	return h.answer(h.agent.Resume(ctx, string(in.ID), with))
 }
 
 func (h *handlers) answer(session api.Session, err error) (*sessionAnswer, error) {
@@ -167,7 +168,7 @@ func (h *handlers) answer(session api.Session, err error) (*sessionAnswer, error
 }
 
 func (h *handlers) diff(ctx context.Context, in *diffInput) (*diffAnswer, error) {
-	diff, err := h.agent.Diff(ctx, in.ID)
+	diff, err := h.agent.Diff(ctx, string(in.ID))
 	if err != nil {
 		return nil, refused(h.log, err)
 	}
