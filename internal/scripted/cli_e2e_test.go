@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,15 +112,18 @@ func (w *world) start(env []string, args ...string) *process {
 	}, args...)
 	p := &process{w: w, cmd: exec.CommandContext(ctx, w.cli, args...), events: make(chan event, 1000)}
 	p.cmd.Dir = w.work
+	cache, err := exec.Command("go", "env", "GOCACHE").Output() // building all anew would take a minute
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	p.cmd.Env = append([]string{
+		"GOCACHE=" + strings.TrimSpace(string(cache)),
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "CLAUDE_CONFIG_DIR=" + filepath.Join(w.home, "claude"),
-		"GOCACHE=" + filepath.Join(w.home, "go-build"), "GOFLAGS=-modcacherw",
 		"ANTHROPIC_API_KEY=any", "ANTHROPIC_BASE_URL=" + w.url, "DISABLE_AUTOUPDATER=1",
 		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "IS_SANDBOX=1", "NO_PROXY=127.0.0.1",
 	}, env...)
 	p.cmd.WaitDelay = 5 * time.Second
 	p.cmd.Stderr = &p.stderr
-	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -232,4 +234,22 @@ func (w *world) logged() string {
 	return b.String()
 }
 
-var _ = http.MethodGet
+// appears waits for a file, by a pattern that is relative to the working directory or absolute.
+func (w *world) appears(pattern string) {
+	w.t.Helper()
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(w.work, pattern)
+	}
+	timeout, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for {
+		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			w.t.Fatalf("there is no %s after half a minute", pattern)
+		}
+	}
+}

@@ -11,7 +11,7 @@ import (
 // Demo returns the scripts of the demonstration. Whatever the prompt, the model says that it is scripted,
 // looks around, writes a small Go package with a test, runs the test, commits the package and says so.
 // It takes about four seconds and what the commands take. The prompt gets into the package as a quoted
-// constant, and into no command.
+// constant, and is run by no shell.
 //
 // Where there is no go, the test is one of the shell; outside a git repository nothing is committed.
 // What the last reply says holds in each case: it claims no outcome.

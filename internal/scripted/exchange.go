@@ -147,5 +147,5 @@ func (e *exchange) sendJSON(status int, value any) {
 	e.w.Header().Set("content-type", "application/json")
 	e.w.WriteHeader(status)
 	_, err = e.w.Write(data)
-	e.end(status, err == nil)
+	e.end(status, err == nil && status < 400)
 }

@@ -26,7 +26,7 @@ type Record struct {
 
 	Answered bool
 	Status   int   // 0 if the connection was reset
-	Whole    bool  // the reply was sent to its end
+	Whole    bool  // a reply was sent to its end, and not an error
 	Fault    Kind  // "" for none
 	Usage    Usage // of the reply, if one was begun
 }
