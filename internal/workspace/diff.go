@@ -121,7 +121,7 @@ func (o *outside) diff(ctx context.Context, base string) (string, error) {
 	}
 	differ := o.git
 	differ.most = MaxPatch
-	patch, err := differ.run(ctx, "diff-tree", "-r", "-p", "-M", "--no-ext-diff", "--no-textconv", "--no-color",
+	patch, err := differ.run(ctx, "diff-tree", "-r", "-p", "-M", "--no-ext-diff", "--no-textconv",
 		"--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", before, after)
 	if errors.Is(err, errTooLong) {
 		whole := strings.ToValidUTF8(patch[:strings.LastIndexByte(patch, '\n')+1], "")

@@ -28,7 +28,7 @@ type Source struct{ Repo, Ref string }
 var (
 	transport = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+.-]*::`)
 	scheme    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+.-]*://`)
-	scpLike   = regexp.MustCompile(`^([^/:@]+)@([^/:@]+|\[[0-9A-Fa-f:.]+\]):(.+)$`)
+	scpLike   = regexp.MustCompile(`^([^/:@]+)@(\[[0-9A-Fa-f:.]+\]|[^/:@\[\]]+):([^:].*)$`)
 	userName  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 	hostName  = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$`)
 )
