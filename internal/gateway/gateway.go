@@ -24,10 +24,10 @@ import (
 
 // Config says where requests go.
 type Config struct {
-	Upstream *url.URL // the Messages API; its path, if it has one, is put before that of requests
-	Key      string   // what the upstream takes as x-api-key; empty if there is none
-	NoKey    bool     // the upstream needs no key: a stand-in
-	Log      *slog.Logger
+	Upstream *url.URL     // the Messages API; its path, if it has one, is put before that of requests
+	Key      string       // what the upstream takes as x-api-key; empty if there is none
+	NoKey    bool         // the upstream needs no key: a stand-in
+	Log      *slog.Logger // none if nil
 }
 
 // Gateway hands requests of sessions on to the model's API.
@@ -41,12 +41,15 @@ type Gateway struct {
 
 // New makes a gateway. It grants no session anything yet.
 func New(config Config) *Gateway {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
 	g := &Gateway{config: config, sessions: map[[sha256.Size]byte]string{}}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:       g.rewrite,
 		FlushInterval: -1, // every part of a reply at once
 		Transport: &http.Transport{
-			Proxy:                 proxyFromEnvironment,
+			Proxy:                 http.ProxyFromEnvironment, // which makes an exception of loopback
 			DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 			TLSHandshakeTimeout:   15 * time.Second,
 			ExpectContinueTimeout: time.Second,
@@ -59,14 +62,6 @@ func New(config Config) *Gateway {
 		ErrorLog:     slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
 	}
 	return g
-}
-
-// proxyFromEnvironment is http.ProxyFromEnvironment, which already makes an exception of loopback.
-func proxyFromEnvironment(r *http.Request) (*url.URL, error) {
-	if api.LoopbackHost(r.URL.Host) {
-		return nil, nil //nolint:nilnil // no proxy, says net/http
-	}
-	return http.ProxyFromEnvironment(r)
 }
 
 // Grant makes a token for a session, which has to send it as x-api-key or as a bearer token. A token that

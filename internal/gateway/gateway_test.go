@@ -1,0 +1,277 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"berth/internal/gateway"
+)
+
+const key = "sk-ant-the-real-key"
+
+// start runs a gateway in front of an upstream, and returns its URL and what it logs.
+func start(t *testing.T, config gateway.Config, upstream http.HandlerFunc) (*gateway.Gateway, string, *bytes.Buffer) {
+	t.Helper()
+	if upstream != nil {
+		server := httptest.NewServer(upstream)
+		t.Cleanup(server.Close)
+		address, err := url.Parse(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if config.Upstream != nil {
+			address.Path = config.Upstream.Path
+		}
+		config.Upstream = address
+	}
+	log := new(bytes.Buffer)
+	config.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	g := gateway.New(config)
+	server := httptest.NewServer(g)
+	t.Cleanup(server.Close)
+	return g, server.URL, log
+}
+
+func request(t *testing.T, method, address string, header ...string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(`{"model":"m"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	return r
+}
+
+// send sends a request and reads the whole answer.
+func send(t *testing.T, r *http.Request) (*http.Response, string) {
+	t.Helper()
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(text)
+}
+
+// checkRefusal checks an answer in the form of the Messages API.
+func checkRefusal(t *testing.T, name string, response *http.Response, text string, status int, kind, says string) {
+	t.Helper()
+	var answer struct {
+		Type  string
+		Error struct{ Type, Message string }
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		t.Errorf("%s: %d %q: %v", name, response.StatusCode, text, err)
+		return
+	}
+	if response.StatusCode != status || answer.Type != "error" || answer.Error.Type != kind || !strings.Contains(answer.Error.Message, says) {
+		t.Errorf("%s: %d %s; want %d, %s, %q", name, response.StatusCode, text, status, kind, says)
+	}
+	if strings.Contains(text, key) || strings.Contains(answer.Error.Message, "\n") {
+		t.Errorf("%s: %s", name, text)
+	}
+}
+
+func TestTheKeyTakesTheTokensPlace(t *testing.T) {
+	var got *http.Request
+	var body []byte
+	g, address, log := start(t, gateway.Config{Key: key, Upstream: &url.URL{Path: "/prefix/"}}, func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		body, _ = io.ReadAll(r.Body)
+		w.Header().Set("Request-Id", "req_1")
+		w.Header().Set("Retry-After", "7")
+		w.WriteHeader(529)
+		_, _ = io.WriteString(w, "overloaded")
+	})
+	token := g.Grant("one")
+	for _, header := range [][]string{
+		{"X-Api-Key", token},
+		{"Authorization", "Bearer " + token},
+		{"X-Api-Key", token, "Authorization", "Bearer " + token, "Cookie", "c=" + token},
+	} {
+		header = append(header, "Anthropic-Version", "2023-06-01", "X-Forwarded-For", "1.2.3.4", "Accept-Encoding", "br")
+		response, text := send(t, request(t, "POST", address+"/v1/messages?beta=true", header...))
+		if response.StatusCode != 529 || text != "overloaded" || response.Header.Get("Request-Id") != "req_1" || response.Header.Get("Retry-After") != "7" {
+			t.Errorf("%d %q %v", response.StatusCode, text, response.Header)
+		}
+		if got.URL.Path != "/prefix/v1/messages" || got.URL.RawQuery != "beta=true" || string(body) != `{"model":"m"}` {
+			t.Errorf("upstream got %s with %q", got.URL, body)
+		}
+		if got.Header.Get("X-Api-Key") != key || got.Header.Get("Anthropic-Version") != "2023-06-01" || got.Header.Get("Accept-Encoding") != "br" {
+			t.Errorf("upstream got %v", got.Header)
+		}
+		if sent := fmt.Sprint(got.Header); strings.Contains(sent, token) || got.Header.Get("X-Forwarded-For") != "" || strings.Contains(address, got.Host) {
+			t.Errorf("upstream got %s for %s", sent, got.Host)
+		}
+	}
+	if strings.Contains(log.String(), key) || strings.Contains(log.String(), token) {
+		t.Errorf("the log has a key: %s", log)
+	}
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	var asked atomic.Int64
+	g, address, _ := start(t, gateway.Config{Key: key}, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	token, revoked, other := g.Grant("one"), g.Grant("two"), g.Grant("three")
+	again := g.Grant("two")
+	g.Revoke("two")
+	g.Revoke("nobody")
+	for name, test := range map[string]struct {
+		method, path string
+		header       []string
+		status       int
+		kind, says   string
+	}{
+		"no token":       {"POST", "/v1/messages", nil, 401, "authentication_error", "does not know this token"},
+		"foreign token":  {"POST", "/v1/messages", []string{"X-Api-Key", "berth-x"}, 401, "authentication_error", ""},
+		"the real key":   {"POST", "/v1/messages", []string{"X-Api-Key", key}, 401, "authentication_error", ""},
+		"revoked":        {"POST", "/v1/messages", []string{"X-Api-Key", revoked}, 401, "authentication_error", ""},
+		"revoked, too":   {"POST", "/v1/messages", []string{"Authorization", "Bearer " + again}, 401, "authentication_error", ""},
+		"basic":          {"POST", "/v1/messages", []string{"Authorization", "Basic " + token}, 401, "authentication_error", ""},
+		"other path":     {"GET", "/v1/models", []string{"X-Api-Key", token}, 404, "not_found_error", `"/v1/models"`},
+		"files":          {"POST", "/v1/files", []string{"X-Api-Key", token}, 404, "not_found_error", ""},
+		"batches":        {"POST", "/v1/messages/batches", []string{"X-Api-Key", token}, 404, "not_found_error", ""},
+		"wrong method":   {"GET", "/v1/messages", []string{"X-Api-Key", token}, 404, "not_found_error", ""},
+		"with ..":        {"POST", "/v1/messages/../files", []string{"X-Api-Key", token}, 404, "not_found_error", ""},
+		"with %2e%2e":    {"POST", "/v1/%2e%2e/v1/messages", []string{"X-Api-Key", token}, 404, "not_found_error", ""},
+		"double slash":   {"POST", "//v1/messages", []string{"X-Api-Key", token}, 404, "not_found_error", ""},
+		"other host":     {"POST", "/v1/messages", []string{"X-Api-Key", token, "Host", "evil.example"}, 403, "permission_error", ""},
+		"from a browser": {"POST", "/v1/messages", []string{"X-Api-Key", token, "Origin", "https://evil.example"}, 403, "permission_error", ""},
+	} {
+		r := request(t, test.method, address+test.path, test.header...)
+		if host := r.Header.Get("Host"); host != "" {
+			r.Host = host
+		}
+		response, text := send(t, r)
+		checkRefusal(t, name, response, text, test.status, test.kind, test.says)
+	}
+	if asked.Load() != 0 {
+		t.Errorf("%d of them went upstream", asked.Load())
+	}
+	for _, good := range []*http.Request{
+		request(t, "POST", address+"/v1/messages/count_tokens", "X-Api-Key", other),
+		request(t, "HEAD", address+"/", "X-Api-Key", token),
+		request(t, "POST", address+"/v1/%6dessages", "X-Api-Key", token), // the same path, written otherwise
+	} {
+		if response, text := send(t, good); response.StatusCode != 200 {
+			t.Errorf("%s %s: %d %s", good.Method, good.URL, response.StatusCode, text)
+		}
+	}
+	if asked.Load() != 3 {
+		t.Errorf("%d of 3 went upstream", asked.Load())
+	}
+}
+
+// The first part of a reply arrives before the upstream goes on.
+func TestStreamsArePassedOnAsTheyCome(t *testing.T) {
+	goOn := make(chan struct{})
+	g, address, _ := start(t, gateway.Config{Key: key}, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		_, _ = io.WriteString(w, "event: message_start\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-goOn
+		_, _ = io.WriteString(w, "event: message_stop\n\n")
+	})
+	response, err := http.DefaultClient.Do(request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	first := make([]byte, len("event: message_start\n\n"))
+	if _, err := io.ReadFull(response.Body, first); err != nil || string(first) != "event: message_start\n\n" {
+		t.Errorf("%q, %v", first, err)
+	}
+	close(goOn)
+	if rest, err := io.ReadAll(response.Body); err != nil || string(rest) != "event: message_stop\n\n" {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+// A stream that the upstream cuts is cut for the session too: half a reply must not look like a whole one.
+func TestCutStreamsAreCut(t *testing.T) {
+	g, address, _ := start(t, gateway.Config{Key: key}, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "event: message_start\n\n")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	response, err := http.DefaultClient.Do(request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err == nil {
+		t.Errorf("%q ended in order", text)
+	}
+}
+
+func TestCancellationGoesUpstream(t *testing.T) {
+	arrived, gone := make(chan struct{}), make(chan struct{})
+	g, address, _ := start(t, gateway.Config{Key: key}, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		close(arrived)
+		<-r.Context().Done()
+		close(gone)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	r := request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")).WithContext(ctx)
+	go func() {
+		response, err := http.DefaultClient.Do(r)
+		if err == nil {
+			response.Body.Close()
+		}
+		ended <- err
+	}()
+	<-arrived
+	cancel()
+	<-gone
+	if err := <-ended; err == nil {
+		t.Error("there was an answer")
+	}
+}
+
+func TestWithoutAKey(t *testing.T) {
+	var asked atomic.Int64
+	upstream := func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.Header.Get("X-Api-Key") != "" || r.Header.Get("Authorization") != "" {
+			t.Errorf("upstream got %v", r.Header)
+		}
+	}
+	g, address, _ := start(t, gateway.Config{}, upstream)
+	response, text := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	checkRefusal(t, "no key", response, text, 403, "permission_error", "no API key is set")
+	if response, _ := send(t, request(t, "HEAD", address+"/", "X-Api-Key", g.Grant("one"))); response.StatusCode != 200 || asked.Load() != 0 {
+		t.Errorf("HEAD: %d, %d requests upstream", response.StatusCode, asked.Load())
+	}
+	g, address, _ = start(t, gateway.Config{NoKey: true}, upstream)
+	if response, text := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one"))); response.StatusCode != 200 || asked.Load() != 1 {
+		t.Errorf("an upstream that needs none: %d %s", response.StatusCode, text)
+	}
+}
+
+func TestUnreachableUpstream(t *testing.T) {
+	g, address, log := start(t, gateway.Config{Key: key, Upstream: &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("u", "pa55word")}}, nil)
+	token := g.Grant("one")
+	response, text := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", token))
+	checkRefusal(t, "nobody there", response, text, 502, "api_error", "the model's API at 127.0.0.1:1 cannot be reached: ")
+	if all := text + log.String(); strings.Contains(all, key) || strings.Contains(all, "pa55word") || strings.Contains(all, token) || !strings.Contains(all, "session=one") {
+		t.Error(all)
+	}
+}
