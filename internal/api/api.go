@@ -106,6 +106,7 @@ type EventType string
 const (
 	EventState   EventType = "state"   // the session changed its state
 	EventMessage EventType = "message" // somebody sent it a message; the prompt is the first
+	EventStop    EventType = "stop"    // somebody asked for its end
 	EventClaude  EventType = "claude"  // a line of Claude Code's stream-json output, unchanged
 	EventNotice  EventType = "notice"  // something a person may want to know
 )

@@ -16,6 +16,9 @@ const (
 	EnvGitHubToken      = "GITHUB_TOKEN"
 )
 
+// EnvSession is in the environment of everything that runs for a session: its id.
+const EnvSession = "BERTH_SESSION"
+
 // Where things are in the container.
 //
 // The volume is mounted one level below VolumeParent, which the image makes root's own with mode

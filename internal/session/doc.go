@@ -15,7 +15,7 @@
 // was accepted), a snapshot older than the log (the log's further lines are added up), a last line
 // without its end (cut off: its event was acknowledged to nobody).
 //
-// State changes and messages are on the disk before their writer is told so. Lines of Claude Code's output
+// State changes, messages and requests to stop are on the disk before their writer is told so. Lines of Claude Code's output
 // are written at once, which a killed daemon survives, and synced within SyncAfter, which bounds what a lost
 // machine can lose; Claude Code's own transcript has them too.
 package session

@@ -23,6 +23,9 @@ type Record struct {
 	Base     string `json:"base"`
 	Prepared bool   `json:"prepared"`
 
+	Messages  int  `json:"messages"`   // how many messages it was sent
+	StopAsked bool `json:"stop_asked"` // somebody asked for its end, since it was last queued
+
 	AskedAt     time.Time `json:"asked_at"`     // when it last went to the queue because somebody asked
 	AskTurns    int       `json:"ask_turns"`    // replies of the model since then
 	AskSeconds  float64   `json:"ask_seconds"`  // seconds of work since then, up to the last start
@@ -42,9 +45,12 @@ func (r *Record) apply(event *api.Event) error {
 	case api.EventClaude:
 		r.hear(event.Claude)
 	case api.EventMessage:
+		r.Messages++
 		if event.Options != nil {
 			r.Options = merged(r.Options, *event.Options)
 		}
+	case api.EventStop:
+		r.StopAsked = true
 	case api.EventNotice:
 	default: // of a later version of berth
 	}
@@ -74,17 +80,21 @@ func (r *Record) move(event *api.Event) error {
 	case api.Queued:
 		if from == "" || from.Ended() {
 			r.AskedAt, r.AskTurns, r.AskSeconds, r.IdleStarts = event.Time, 0, 0, 0
-			r.EndedAt, r.Error, r.Result = nil, nil, ""
+			r.EndedAt, r.Error, r.Result, r.StopAsked = nil, nil, "", false
 		}
-	case api.Running:
+	case api.Preparing:
 		if r.StartedAt == nil {
 			r.StartedAt = &event.Time
 		}
+	case api.Running:
 		r.Attempts, r.RunningFrom = event.Attempt, event.Time
 		r.IdleStarts++
 	case api.Succeeded, api.Failed, api.Cancelled:
 		r.EndedAt, r.Error = &event.Time, event.Error
-	case api.Preparing, api.Interrupted, api.Waiting:
+		if event.Text != "" {
+			r.Result = event.Text
+		}
+	case api.Interrupted, api.Waiting:
 	}
 	return nil
 }
@@ -102,6 +112,7 @@ func (r *Record) hear(line json.RawMessage) {
 		Result string              `json:"result"`
 		Cost   float64             `json:"total_cost_usd"`
 		Usage  map[string]modelUse `json:"modelUsage"`
+		Spent  float64             `json:"totalCostUSD"` // the transcript's name for the cost
 	}
 	if json.Unmarshal(line, &heard) != nil {
 		return
@@ -120,19 +131,26 @@ func (r *Record) hear(line json.RawMessage) {
 		}
 	case "result":
 		r.Result = heard.Result
-		// Both figures go on across --resume, but a killed process loses its share: never count back.
-		r.CostUSD = max(r.CostUSD, heard.Cost)
-		var sum api.Tokens
-		for _, use := range heard.Usage {
-			sum.Input += use.Input
-			sum.Output += use.Output
-			sum.CacheRead += use.CacheRead
-			sum.CacheWrite += use.CacheWrite
-		}
-		r.Tokens = api.Tokens{
-			Input: max(r.Tokens.Input, sum.Input), Output: max(r.Tokens.Output, sum.Output),
-			CacheRead: max(r.Tokens.CacheRead, sum.CacheRead), CacheWrite: max(r.Tokens.CacheWrite, sum.CacheWrite),
-		}
+		r.spend(heard.Cost, heard.Usage)
+	case "cost-state":
+		r.spend(heard.Spent, heard.Usage)
+	}
+}
+
+// spend takes over what Claude Code reckons that the session has cost so far. Both figures go on across
+// --resume, but a killed process loses its share: they never go back.
+func (r *Record) spend(cost float64, usage map[string]modelUse) {
+	r.CostUSD = max(r.CostUSD, cost)
+	var sum api.Tokens
+	for _, use := range usage {
+		sum.Input += use.Input
+		sum.Output += use.Output
+		sum.CacheRead += use.CacheRead
+		sum.CacheWrite += use.CacheWrite
+	}
+	r.Tokens = api.Tokens{
+		Input: max(r.Tokens.Input, sum.Input), Output: max(r.Tokens.Output, sum.Output),
+		CacheRead: max(r.Tokens.CacheRead, sum.CacheRead), CacheWrite: max(r.Tokens.CacheWrite, sum.CacheWrite),
 	}
 }
 

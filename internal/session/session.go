@@ -64,6 +64,18 @@ func (s *Session) Move(to api.State, event api.Event) error {
 	return s.Append(event)
 }
 
+// End takes the session to a state in which it has ended, unless it was sent more messages than known: then it
+// reports false, and nothing happened.
+func (s *Session) End(to api.State, event api.Event, known int) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.record.Messages != known {
+		return false, nil
+	}
+	event.Type, event.State = api.EventState, to
+	return true, s.append(event)
+}
+
 // Ask adds a message and, if the session has ended, sends it to the queue again.
 func (s *Session) Ask(message api.Event) error {
 	s.mu.Lock()
@@ -136,7 +148,7 @@ func (s *Session) append(event api.Event) error {
 	if err != nil {
 		return err
 	}
-	lasting := event.Type == api.EventState || event.Type == api.EventMessage
+	lasting := event.Type == api.EventState || event.Type == api.EventMessage || event.Type == api.EventStop
 	if err := s.log.append(line, lasting); err != nil {
 		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
 	}

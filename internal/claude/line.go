@@ -1,0 +1,39 @@
+package claude
+
+import "encoding/json"
+
+// Line is a line of the CLI's output. JSON is the whole of it; the fields are those that somebody needs, empty in
+// lines of another type.
+type Line struct {
+	JSON json.RawMessage `json:"-"`
+
+	Type    string `json:"type"`
+	Subtype string `json:"subtype"`
+	UUID    string `json:"uuid"`
+	Parent  string `json:"parent_tool_use_id"` // set in what a subagent says
+	Replay  bool   `json:"isReplay"`
+
+	// Of command_lifecycle.
+	Command string `json:"command_uuid"` // the UUID that Send was given
+	State   string `json:"state"`        // queued, started, completed, cancelled
+
+	// Of result.
+	IsError   bool              `json:"is_error"`
+	Result    string            `json:"result"`
+	Errors    []string          `json:"errors"`
+	APIStatus int               `json:"api_error_status"`
+	Denials   []json.RawMessage `json:"permission_denials"`
+}
+
+// message reports whether the transcript will have the line too.
+func (l *Line) message() bool {
+	return (l.Type == "assistant" || l.Type == "user") && l.UUID != "" && l.Parent == "" && !l.Replay
+}
+
+// parseLine reads a line of output; ok is false for one that is not a JSON object with a type.
+func parseLine(text []byte) (line Line, ok bool) {
+	// A field of an unexpected type must not cost the whole line, which is hostile input.
+	err := json.Unmarshal(text, &line)
+	line.JSON = text
+	return line, line.Type != "" && (err == nil || json.Valid(text))
+}

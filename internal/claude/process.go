@@ -1,0 +1,293 @@
+package claude
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxLine bounds a line of output, in bytes. The CLI itself cuts what tools put out.
+	maxLine = 32 << 20
+	// settleWithin bounds the wait for the transcript. The CLI writes it within some 100 ms.
+	settleWithin = 10 * time.Second
+	settleEvery  = 10 * time.Millisecond
+	// killAfter is how long a reaper has to end everything once it is told to.
+	killAfter  = reapGrace + 5*time.Second
+	stderrKept = 4 << 10
+)
+
+// Process is a running CLI and everything below it.
+type Process struct {
+	command    *exec.Cmd
+	control    *os.File // the reaper ends everything when it is closed
+	transcript *Transcript
+	stderr     tail
+	lines      chan Line
+	done       chan struct{} // closed when everything has ended
+	exit       Exit
+
+	mu     sync.Mutex
+	input  chan []byte // nil once closed
+	killed bool
+}
+
+// Exit says how the CLI ended.
+type Exit struct {
+	Code   int    // 128 + n if signal n ended it
+	Stderr string // the last of what it complained about
+}
+
+// Start starts the CLI under the claim: anew, or to go on with the transcript if there is one. Its Lines have to
+// be read until their end.
+func (c *Claim) Start(config *Config) (*Process, error) {
+	transcript, err := c.Transcript()
+	if err != nil {
+		return nil, err
+	}
+	if err := transcript.discard(); err != nil {
+		return nil, err
+	}
+	if err := c.dirs.Make(); err != nil {
+		return nil, err
+	}
+	p := &Process{
+		transcript: transcript, stderr: tail{keep: stderrKept},
+		lines: make(chan Line), done: make(chan struct{}), input: make(chan []byte, 64),
+	}
+	output, stdout, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	controlled, control, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	p.control = control
+	args := slices.Concat(config.Reaper[1:], []string{config.CLI}, config.args(c.session, transcript.Exists()))
+	p.command = exec.Command(config.Reaper[0], args...)
+	p.command.Dir, p.command.Env = c.dirs.Tree, config.env(c.session, c.dirs)
+	p.command.Stdout, p.command.Stderr = stdout, &p.stderr
+	p.command.ExtraFiles = []*os.File{controlled, c.lock} // 3 and 4
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.command.WaitDelay = 5 * time.Second
+	stdin, err := p.command.StdinPipe()
+	if err == nil {
+		err = p.command.Start()
+	}
+	closed := errors.Join(stdout.Close(), controlled.Close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting Claude Code: %w", err), closed, output.Close(), control.Close())
+	}
+	raw := make(chan Line, 256)
+	go p.write(stdin, p.input)
+	go p.wait(output)
+	go p.scan(output, raw)
+	go p.settle(raw)
+	return p, nil
+}
+
+// Lines returns the CLI's output: what is not a message as it comes, messages once they are in the
+// transcript. It is closed when the CLI has ended.
+func (p *Process) Lines() <-chan Line { return p.lines }
+
+// Exit waits until everything has ended, and says how. Lines has to be read by then or meanwhile.
+func (p *Process) Exit() Exit {
+	<-p.done
+	return p.exit
+}
+
+// Send gives the CLI a message with a UUID. It may be called in the middle of a turn. It reports false if the
+// message cannot be taken any more.
+func (p *Process) Send(uuid, text string) bool {
+	line, err := json.Marshal(map[string]any{
+		"type": "user", "uuid": uuid, "message": map[string]string{"role": "user", "content": text},
+	})
+	if err != nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.input == nil {
+		return false
+	}
+	select {
+	case p.input <- append(line, '\n'):
+		return true
+	case <-p.done:
+		return false
+	}
+}
+
+// CloseInput tells the CLI that no message comes any more: it ends when its turn and its background
+// commands have.
+func (p *Process) CloseInput() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.input != nil {
+		close(p.input)
+		p.input = nil
+	}
+}
+
+// Stop asks the CLI to end: SIGINT cuts its turn off with a result, SIGTERM at once. What is left after grace is
+// killed. It returns at once; Lines is closed when all has ended.
+func (p *Process) Stop(signal syscall.Signal, grace time.Duration) {
+	_ = p.command.Process.Signal(signal) // it may have ended
+	go func() {
+		if p.ended(grace) {
+			return
+		}
+		p.mu.Lock()
+		p.killed = true
+		_ = p.control.Close()
+		p.mu.Unlock()
+		if !p.ended(killAfter) {
+			_ = p.command.Process.Kill()
+		}
+	}()
+}
+
+func (p *Process) ended(within time.Duration) bool {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// write hands messages to the CLI. A CLI that does not read blocks only this.
+func (p *Process) write(stdin io.WriteCloser, input <-chan []byte) {
+	for line := range input {
+		if _, err := stdin.Write(line); err != nil {
+			break
+		}
+	}
+	_ = stdin.Close()
+	for range input { // Send must not block on a CLI that has ended
+	}
+}
+
+// wait waits for the reaper, which ends last.
+func (p *Process) wait(output *os.File) {
+	_ = p.command.Wait() // its status says more than its error
+	p.exit = Exit{Code: exitCode(p.command.ProcessState), Stderr: p.stderr.String()}
+	p.mu.Lock()
+	if !p.killed {
+		_ = p.control.Close()
+		p.killed = true
+	}
+	p.mu.Unlock()
+	// Nothing writes any more, unless it escaped the reaper; the pipe's rest is read within a moment.
+	_ = output.SetReadDeadline(time.Now().Add(2 * time.Second))
+	close(p.done)
+}
+
+func exitCode(state *os.ProcessState) int {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return state.ExitCode()
+}
+
+// scan reads the output line by line.
+func (p *Process) scan(output *os.File, raw chan<- Line) {
+	defer close(raw)
+	defer output.Close() //nolint:errcheck // it was only read
+	reader := bufio.NewReaderSize(output, 64<<10)
+	for {
+		text, err := readLine(reader)
+		if line, ok := parseLine(text); ok {
+			raw <- line
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// readLine reads a line, without its end. One that is longer than maxLine is passed over, as nothing.
+func readLine(reader *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for over := false; ; {
+		part, err := reader.ReadSlice('\n')
+		if over = over || len(line)+len(part) > maxLine; over {
+			line = nil
+		} else {
+			line = append(line, part...)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return bytes.TrimSpace(line), err
+		}
+	}
+}
+
+// settle hands lines on, messages not before the transcript has them.
+func (p *Process) settle(raw <-chan Line) {
+	defer close(p.lines)
+	for line := range raw {
+		if !line.message() || p.settled(line.UUID) {
+			p.lines <- line
+		}
+	}
+	<-p.done
+}
+
+// settled waits until the transcript has a message. It reports false for one that it never will have,
+// because the CLI was killed before it wrote it.
+func (p *Process) settled(uuid string) bool {
+	deadline, tick := time.NewTimer(settleWithin), time.NewTicker(settleEvery)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for ended := false; ; {
+		_ = p.transcript.Refresh() // what cannot be read now may be readable at the next tick
+		switch {
+		case p.transcript.Has(uuid):
+			return true
+		case ended:
+			return p.exit.Code < 128 // an orderly end: it is no message that the transcript keeps
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return true // better twice than never
+		case <-p.done:
+			ended = true
+		}
+	}
+}
+
+// tail keeps the last bytes that were written to it.
+type tail struct {
+	mu   sync.Mutex
+	keep int
+	text []byte
+}
+
+func (t *tail) Write(text []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, text...)
+	if over := len(t.text) - t.keep; over > 0 {
+		t.text = t.text[over:]
+	}
+	return len(text), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.text))
+}

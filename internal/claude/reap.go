@@ -1,0 +1,119 @@
+package claude
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// reapGrace is how long the CLI has between SIGTERM and SIGKILL when its daemon has gone. It writes its transcript
+// and exits within 0.2 s.
+const reapGrace = 3 * time.Second
+
+const (
+	controlFD = 3 // a pipe that nothing is ever written to: it ends when the daemon wants an end, or has gone
+	lockFD    = 4 // the claim, held by this process too
+)
+
+// Reap runs a program below itself and returns its exit status, 128 + n if signal n ended it. It is the
+// main function of a process of its own. SIGINT and SIGTERM are passed on to the program. When the
+// program has ended, or file descriptor 3 has, whatever it started is killed, in whatever process group or
+// session it is: on Linux as a "child subreaper" (prctl(2)), which orphans come back to; elsewhere only what
+// is still in the program's process group.
+func Reap(program string, args []string) int {
+	runtime.LockOSThread() // the program is told to die with the thread that started it
+	syscall.CloseOnExec(controlFD)
+	syscall.CloseOnExec(lockFD)
+	if err := becomeSubreaper(); err != nil {
+		fmt.Fprintln(os.Stderr, "berthd:", err)
+		return 1
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	path, err := exec.LookPath(program)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "berthd:", err)
+		return 127
+	}
+	pid, err := syscall.ForkExec(path, append([]string{program}, args...), &syscall.ProcAttr{
+		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: childAttributes(),
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "berthd:", &os.PathError{Op: "exec", Path: path, Err: err})
+		return 126
+	}
+	// The program's alone: what it leaves behind could otherwise hold them open after it.
+	for _, standard := range []*os.File{os.Stdin, os.Stdout} {
+		_ = standard.Close()
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, _ = os.NewFile(controlFD, "control").Read(make([]byte, 1))
+	}()
+	ended := make(chan syscall.WaitStatus, 1)
+	all := make(chan struct{})
+	go waitForAll(pid, ended, all)
+	status := attend(pid, signals, gone, ended)
+	finish(pid, all)
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+// attend passes signals on to the program until it has ended.
+func attend(pid int, signals <-chan os.Signal, gone <-chan struct{}, ended <-chan syscall.WaitStatus) syscall.WaitStatus {
+	var kill <-chan time.Time
+	for {
+		select {
+		case status := <-ended:
+			return status
+		case received := <-signals:
+			if number, ok := received.(syscall.Signal); ok {
+				_ = syscall.Kill(pid, number)
+			}
+		case <-gone:
+			gone = nil
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+			kill = time.After(reapGrace)
+		case <-kill:
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// waitForAll reaps children, adopted ones too, until there are none.
+func waitForAll(pid int, ended chan<- syscall.WaitStatus, all chan<- struct{}) {
+	defer close(all)
+	for {
+		var status syscall.WaitStatus
+		child, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return
+		case child == pid && (status.Exited() || status.Signaled()):
+			ended <- status
+		}
+	}
+}
+
+// finish kills what the program left behind, until nothing is.
+func finish(pid int, all <-chan struct{}) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		killLeftBehind(pid)
+		select {
+		case <-all:
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package claude
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Transcript is what the CLI wrote down of a session, as far as it has been read. It is where a resumed
+// process goes on from.
+type Transcript struct {
+	pattern string
+	path    string
+	read    int64
+
+	uuids   map[string]bool
+	entries []Entry
+	stop    string // stop_reason of the last reply
+	text    string // of the last reply
+	prompts map[string]bool
+	cost    json.RawMessage
+}
+
+// Ends of a turn that are no stop_reason of the Messages API.
+const (
+	stopInterrupted = "interrupted by the user"
+	stopAPIError    = "API error"
+)
+
+// Entry is a message of the transcript that the CLI also put out: a reply of the model, or a tool's result.
+type Entry struct {
+	UUID string
+	JSON json.RawMessage // in the form of a line of output
+}
+
+func newTranscript(config, session string) *Transcript {
+	return &Transcript{
+		pattern: filepath.Join(escapeGlob(config), "projects", "*", session+".jsonl"),
+		uuids:   map[string]bool{}, prompts: map[string]bool{},
+	}
+}
+
+// Exists reports whether the transcript holds a message to resume from.
+func (t *Transcript) Exists() bool { return len(t.prompts) > 0 || len(t.entries) > 0 }
+
+// Has reports whether a message with this UUID was handed to the model, or came from it.
+func (t *Transcript) Has(uuid string) bool { return t.uuids[uuid] || t.prompts[uuid] }
+
+// Entries returns the messages, the oldest first.
+func (t *Transcript) Entries() []Entry { return t.entries }
+
+// Cut reports whether the last turn is unfinished: a resumed process goes on with it by itself.
+func (t *Transcript) Cut() bool {
+	if !t.Exists() {
+		return false
+	}
+	return t.stop == "" || t.stop == "tool_use"
+}
+
+// Failed reports whether the last reply was none of the model's, but an error of its API. A resumed process
+// takes such a turn for finished.
+func (t *Transcript) Failed() bool { return t.stop == stopAPIError }
+
+// Interrupted reports whether somebody cut the last turn off with SIGINT. A resumed process takes such a
+// turn for finished.
+func (t *Transcript) Interrupted() bool { return t.stop == stopInterrupted }
+
+// Cost is what the CLI reckoned up of the session's cost when it last ended by itself, as a line of the transcript;
+// nil if it never did.
+func (t *Transcript) Cost() json.RawMessage { return t.cost }
+
+// LastText is the text of the model's last reply.
+func (t *Transcript) LastText() string { return t.text }
+
+// Refresh reads what has been added. A line without its end is left for the next time.
+func (t *Transcript) Refresh() error {
+	if t.path == "" {
+		found, err := filepath.Glob(t.pattern)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		t.path = found[0]
+	}
+	file, err := os.Open(t.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	if _, err := file.Seek(t.read, io.SeekStart); err != nil {
+		return err
+	}
+	reader := bufio.NewReader(file)
+	for {
+		line, err := reader.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the transcript: %w", err)
+		}
+		t.read += int64(len(line))
+		t.add(line)
+	}
+}
+
+// discard removes a transcript without a message: the CLI refuses both to resume it and to start anew beside it.
+func (t *Transcript) discard() error {
+	if t.path == "" || t.Exists() {
+		return nil
+	}
+	err := os.Remove(t.path)
+	t.path, t.read = "", 0
+	return err
+}
+
+// transcriptLine has the fields of a transcript's lines that are read here.
+type transcriptLine struct {
+	Type      string          `json:"type"`
+	UUID      string          `json:"uuid"`
+	Session   string          `json:"sessionId"`
+	Time      string          `json:"timestamp"`
+	Sidechain bool            `json:"isSidechain"`
+	Message   json.RawMessage `json:"message"`
+	// A message that came in the middle of a turn.
+	Attachment struct {
+		Type   string `json:"type"`
+		Source string `json:"source_uuid"`
+	} `json:"attachment"`
+}
+
+// message has the fields of the Messages API's messages that are read here.
+type message struct {
+	Model      string          `json:"model"`
+	StopReason string          `json:"stop_reason"`
+	Content    json.RawMessage `json:"content"`
+}
+
+type block struct {
+	Type string `json:"type"`
+	Text string `json:"text"`
+}
+
+// add reads a line. It is hostile input: one that cannot be read adds nothing.
+func (t *Transcript) add(text []byte) {
+	var line transcriptLine
+	if err := json.Unmarshal(text, &line); err != nil || line.Sidechain {
+		return
+	}
+	if line.Attachment.Type == "queued_command" && line.Attachment.Source != "" {
+		t.prompts[line.Attachment.Source] = true
+	}
+	if line.Type == "cost-state" {
+		t.cost = bytes.TrimSpace(text)
+	}
+	if line.Type != "assistant" && line.Type != "user" {
+		return
+	}
+	t.uuids[line.UUID] = true
+	var body message
+	if json.Unmarshal(line.Message, &body) != nil {
+		return
+	}
+	var blocks []block
+	if json.Unmarshal(body.Content, &blocks) != nil {
+		var only string
+		_ = json.Unmarshal(body.Content, &only)
+		blocks = []block{{Type: "text", Text: only}}
+	}
+	if line.Type == "assistant" {
+		if body.Model == "<synthetic>" {
+			body.StopReason = stopAPIError
+		}
+		t.reply(&line, body.StopReason, blocks)
+		return
+	}
+	for _, each := range blocks {
+		switch {
+		case each.Type == "tool_result":
+			t.keep(&line)
+			t.stop = ""
+			return
+		case strings.HasPrefix(each.Text, "[Request interrupted by user"):
+			t.stop = stopInterrupted
+			return
+		}
+	}
+	t.prompts[line.UUID] = true
+	t.stop = ""
+}
+
+func (t *Transcript) reply(line *transcriptLine, stop string, blocks []block) {
+	t.keep(line)
+	t.stop = stop
+	for _, each := range blocks {
+		switch each.Type {
+		case "text":
+			t.text = each.Text
+		case "tool_use":
+			t.stop = "tool_use"
+		}
+	}
+}
+
+// keep adds the line to the entries, in the form of a line of output.
+func (t *Transcript) keep(line *transcriptLine) {
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(map[string]any{
+		"type": line.Type, "uuid": line.UUID, "session_id": line.Session, "timestamp": line.Time,
+		"message": line.Message, "parent_tool_use_id": nil,
+	})
+	if err == nil {
+		t.entries = append(t.entries, Entry{UUID: line.UUID, JSON: bytes.TrimSpace(buffer.Bytes())})
+	}
+}
+
+// escapeGlob makes a path a pattern that matches only itself.
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
