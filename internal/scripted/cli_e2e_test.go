@@ -234,22 +234,30 @@ func (w *world) logged() string {
 	return b.String()
 }
 
-// appears waits for a file, by a pattern that is relative to the working directory or absolute.
-func (w *world) appears(pattern string) {
+// until waits for what no request tells of, such as a file.
+func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
-	if !filepath.IsAbs(pattern) {
-		pattern = filepath.Join(w.work, pattern)
-	}
 	timeout, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
-	for {
-		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
-			return
-		}
+	for !is() {
 		select {
 		case <-tick.C:
 		case <-timeout:
-			w.t.Fatalf("there is no %s after half a minute", pattern)
+			w.t.Fatalf("no %s after half a minute", what)
 		}
 	}
+}
+
+// transcribed waits for the transcript to hold a text: the CLI writes it some time after it makes the
+// request that follows.
+func (w *world) transcribed(text string) {
+	w.t.Helper()
+	w.until("transcript with "+text, func() bool {
+		found, err := filepath.Glob(filepath.Join(w.home, "claude", "projects", "*", w.session+".jsonl"))
+		if err != nil || len(found) == 0 {
+			return false
+		}
+		data, err := os.ReadFile(found[0])
+		return err == nil && strings.Contains(string(data), text)
+	})
 }

@@ -52,6 +52,8 @@
 //     the middle of a turn would lose the step. It takes a reply with a large Usage to bring one about.
 //   - When something in the background ends after the turn, there is one more request, with no prompt: it gets
 //     the text that ends a script.
+//   - The request after a tool is made before the transcript holds the tool's result: a SIGKILL within some
+//     tenths of a second of it, and the tool is used again after the resumption.
 //   - A 400 is tried once more, with fewer features in the header anthropic-beta.
 //   - A stream that was cut is asked for again, with "stream": true, after half a second.
 package scripted

@@ -17,10 +17,15 @@ func one(steps ...scripted.Step) scripted.Options {
 	return scripted.Options{Scripts: []scripted.Script{{Name: "main", Steps: steps}}}
 }
 
-// content returns what a file of the working directory holds; "" if there is none.
-func (w *world) content(name string) string {
+func (w *world) exists(name string) bool {
+	_, err := os.Stat(filepath.Join(w.work, name))
+	return err == nil
+}
+
+// written returns what the tools wrote into the file f; "" if there is none.
+func (w *world) written() string {
 	w.t.Helper()
-	data, err := os.ReadFile(filepath.Join(w.work, name))
+	data, err := os.ReadFile(filepath.Join(w.work, "f"))
 	if err != nil && !os.IsNotExist(err) {
 		w.t.Fatal(err)
 	}
@@ -63,7 +68,7 @@ func TestCLIUsesTools(t *testing.T) {
 	))
 	p := w.first("count\n\nplease")
 	w.succeeded(p, "done with count\n\nplease in step 3 of "+w.session)
-	if got := w.content("f"); got != "1\nhéllo\n" {
+	if got := w.written(); got != "1\nhéllo\n" {
 		t.Errorf("the tools wrote %q", got)
 	}
 	if got := w.steps(); got != "main 0, main 1, main 2" {
@@ -125,14 +130,18 @@ func TestCLIResumesAfterKill(t *testing.T) {
 			w := newWorld(t, one(steps...))
 			p := w.first("count")
 			await(t, w.replies, isStep(at))
-			if name == "in a tool" {
-				w.appears("g")
-			} else {
-				w.appears(filepath.Join(w.home, "claude", "projects", "*", w.session+".jsonl"))
+			switch name {
+			case "in a tool":
+				w.until("g", func() bool { return w.exists("g") })
+			case "first reply":
+				w.transcribed("count")
+			}
+			if at > 0 {
+				w.transcribed("tool_result")
 			}
 			p.kill()
 			w.succeeded(w.resume(), "done")
-			if got := w.content("f"); got != "1\n2\n" {
+			if got := w.written(); got != "1\n2\n" {
 				t.Errorf("the tools wrote %q%s", got, w.logged())
 			}
 			if got := w.steps(); got != whole {
@@ -163,8 +172,8 @@ func TestCLIRetries(t *testing.T) {
 			))
 			w.succeeded(w.first("count"), "done")
 			got := w.server.Sessions()[w.session]
-			if w.content("f") != "1\n" || w.steps() != "main 0, main 1" || got.Refused != c.refused || got.Broken != c.broken || got.Requests != 2+c.refused+c.broken {
-				t.Errorf("wrote %q, steps %s, counts %+v", w.content("f"), w.steps(), got)
+			if w.written() != "1\n" || w.steps() != "main 0, main 1" || got.Refused != c.refused || got.Broken != c.broken || got.Requests != 2+c.refused+c.broken {
+				t.Errorf("wrote %q, steps %s, counts %+v", w.written(), w.steps(), got)
 			}
 		})
 	}
@@ -192,8 +201,8 @@ func TestCLIStopsAnEndlessScript(t *testing.T) {
 	p := w.start(nil, "--session-id", w.session, "--max-turns", "4")
 	p.say("go on for ever")
 	result, code := p.finish()
-	if code != 1 || result.Subtype != "error_max_turns" || w.content("f") != "1\n2\n3\n4\n" {
-		t.Errorf("exit %d, result %s, wrote %q", code, result.line, w.content("f"))
+	if code != 1 || result.Subtype != "error_max_turns" || w.written() != "1\n2\n3\n4\n" {
+		t.Errorf("exit %d, result %s, wrote %q", code, result.line, w.written())
 	}
 }
 

@@ -26,19 +26,19 @@ func TestFaultsOfAStepComeOncePerSession(t *testing.T) {
 	}}}})
 	for _, session := range []string{"a", "b"} {
 		for attempt, want := range []int{529, 529, 500, 200, 200} {
-			response, data, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true), "x-claude-code-session-id", session)
+			got, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true), "x-claude-code-session-id", session)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if response.StatusCode != want {
-				t.Errorf("session %s, attempt %d: status %d, want %d", session, attempt, response.StatusCode, want)
+			if got.status != want {
+				t.Errorf("session %s, attempt %d: status %d, want %d", session, attempt, got.status, want)
 			}
-			wait := response.Header.Get("retry-after")
+			wait := got.header.Get("retry-after")
 			if (wait == "3") != (want == 529) {
 				t.Errorf("status %d with retry-after %q", want, wait)
 			}
-			if want == 529 && decode(t, data)["error"].(object)["type"] != "overloaded_error" {
-				t.Errorf("error %s", data)
+			if want == 529 && decode(t, got.data)["error"].(object)["type"] != "overloaded_error" {
+				t.Errorf("error %s", got.data)
 			}
 		}
 	}
@@ -54,11 +54,11 @@ func TestFaultsOfAStepComeOncePerSession(t *testing.T) {
 func TestFailIsForAllRequests(t *testing.T) {
 	server, url := serve(t, scripted.Options{})
 	status := func() int {
-		response, _, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", false))
+		got, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", false))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return response.StatusCode
+		return got.status
 	}
 	expect := func(want ...int) {
 		t.Helper()
@@ -91,7 +91,7 @@ func TestReset(t *testing.T) {
 	if err := server.Fail(scripted.ResetConnection()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true)); !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v, want a reset connection", err)
 	}
 	message(t, url, ask("x", true))
@@ -106,19 +106,19 @@ func TestCut(t *testing.T) {
 		if err := server.Fail(scripted.CutAfter(after)); err != nil {
 			t.Fatal(err)
 		}
-		_, data, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true))
+		got, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true))
 		if err == nil {
 			t.Fatalf("cut after %d: the reply ended well", after)
 		}
-		if got := strings.Count(string(data), "\n\n"); got != after {
+		if got := strings.Count(string(got.data), "\n\n"); got != after {
 			t.Errorf("cut after %d: %d events", after, got)
 		}
 	}
 	if err := server.Fail(scripted.CutAfter(0)); err != nil {
 		t.Fatal(err)
 	}
-	if _, data, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", false)); !errors.Is(err, io.ErrUnexpectedEOF) || len(data) == 0 {
-		t.Errorf("half a message: %q, %v", data, err)
+	if got, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", false)); !errors.Is(err, io.ErrUnexpectedEOF) || len(got.data) == 0 {
+		t.Errorf("half a message: %q, %v", got.data, err)
 	}
 }
 
@@ -157,13 +157,17 @@ func TestStall(t *testing.T) {
 		}
 	}
 	leave()
-	first.Body.Close()
+	if err := first.Body.Close(); err != nil {
+		t.Error(err)
+	}
 	stop()
 	lines, scanner := 0, bufio.NewScanner(second.Body)
 	for scanner.Scan() {
 		lines++
 	}
-	second.Body.Close()
+	if err := second.Body.Close(); err != nil {
+		t.Error(err)
+	}
 	if lines != 6 {
 		t.Errorf("%d lines came, want those of two events", lines)
 	}
@@ -191,7 +195,7 @@ func TestListenEndsWithItsContext(t *testing.T) {
 	message(t, url, ask("x", true))
 	cancel()
 	stop()
-	if _, _, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true)); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v, want a refused connection", err)
 	}
 	again, stop, err := server.Listen(t.Context(), strings.TrimPrefix(url, "http://"))

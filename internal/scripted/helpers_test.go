@@ -3,6 +3,7 @@ package scripted_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -36,8 +37,15 @@ func ask(prompt string, stream bool, more ...object) object {
 	}
 }
 
-// call makes a request, and returns the response with its body read.
-func call(t *testing.T, method, url string, body any, header ...string) (*http.Response, []byte, error) {
+// answer is a response that was read.
+type answer struct {
+	status int
+	header http.Header
+	data   []byte
+}
+
+// call makes a request. The error may come with the part of the answer that was there.
+func call(t *testing.T, method, url string, body any, header ...string) (answer, error) {
 	t.Helper()
 	encoded, err := json.Marshal(body)
 	if err != nil {
@@ -53,27 +61,26 @@ func call(t *testing.T, method, url string, body any, header ...string) (*http.R
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
-	defer response.Body.Close()
 	data, err := io.ReadAll(response.Body)
-	return response, data, err
+	return answer{response.StatusCode, response.Header, data}, errors.Join(err, response.Body.Close())
 }
 
 // message makes a request that has to succeed, and returns the message.
 func message(t *testing.T, url string, body object, header ...string) object {
 	t.Helper()
-	response, data, err := call(t, http.MethodPost, url+"/v1/messages?beta=true", body, header...)
+	got, err := call(t, http.MethodPost, url+"/v1/messages?beta=true", body, header...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if response.StatusCode != http.StatusOK {
-		t.Fatalf("status %d: %s", response.StatusCode, data)
+	if got.status != http.StatusOK {
+		t.Fatalf("status %d: %s", got.status, got.data)
 	}
 	if body["stream"] == true {
-		return assemble(t, events(t, data))
+		return assemble(t, events(t, got.data))
 	}
-	return decode(t, data)
+	return decode(t, got.data)
 }
 
 func decode(t *testing.T, data []byte) object {

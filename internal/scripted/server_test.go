@@ -72,18 +72,18 @@ func TestStreamAndMessageAreTheSame(t *testing.T) {
 
 func TestStreamOnTheWire(t *testing.T) {
 	_, url := serve(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{{Text: "abc", Chunk: 2, Stop: "max_tokens", Model: "m"}}}}})
-	response, data, err := call(t, http.MethodPost, url+"/v1/messages?beta=true", ask("x", true))
+	got, err := call(t, http.MethodPost, url+"/v1/messages?beta=true", ask("x", true))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := response.Header.Get("content-type"); got != "text/event-stream; charset=utf-8" {
-		t.Errorf("content-type %q", got)
+	if kind := got.header.Get("content-type"); kind != "text/event-stream; charset=utf-8" {
+		t.Errorf("content-type %q", kind)
 	}
-	if got := response.Header.Get("request-id"); !strings.HasPrefix(got, "req_01") {
-		t.Errorf("request-id %q", got)
+	if id := got.header.Get("request-id"); !strings.HasPrefix(id, "req_01") {
+		t.Errorf("request-id %q", id)
 	}
 	var types []string
-	for _, event := range events(t, data) {
+	for _, event := range events(t, got.data) {
 		types = append(types, event["type"].(string))
 	}
 	want := []string{
@@ -93,7 +93,7 @@ func TestStreamOnTheWire(t *testing.T) {
 	if diff := cmp.Diff(want, types); diff != "" {
 		t.Error(diff)
 	}
-	m := assemble(t, events(t, data))
+	m := assemble(t, events(t, got.data))
 	if m["stop_reason"] != "max_tokens" || m["model"] != "m" || text(m) != "abc" {
 		t.Errorf("got %v", m)
 	}
@@ -142,23 +142,23 @@ func TestOtherCalls(t *testing.T) {
 		{"too large", "POST", "/v1/messages", []string{"x-api-key", "right"}, ask(strings.Repeat("x", 32<<20), false), 413, "request_too_large"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			response, data, err := call(t, c.method, url+c.path, c.body, c.header...)
+			got, err := call(t, c.method, url+c.path, c.body, c.header...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if response.StatusCode != c.status {
-				t.Fatalf("status %d, want %d: %s", response.StatusCode, c.status, data)
+			if got.status != c.status {
+				t.Fatalf("status %d, want %d: %s", got.status, c.status, got.data)
 			}
 			if c.kind == "" {
 				return
 			}
-			got := decode(t, data)
-			failure, _ := got["error"].(object)
-			if got["type"] != "error" || failure["type"] != c.kind || failure["message"] == "" || got["request_id"] != response.Header.Get("request-id") {
-				t.Errorf("error %s", data)
+			told := decode(t, got.data)
+			failure, _ := told["error"].(object)
+			if told["type"] != "error" || failure["type"] != c.kind || failure["message"] == "" || told["request_id"] != got.header.Get("request-id") {
+				t.Errorf("error %s", got.data)
 			}
-			if response.Header.Get("content-type") != "application/json" {
-				t.Errorf("content-type %q", response.Header.Get("content-type"))
+			if got.header.Get("content-type") != "application/json" {
+				t.Errorf("content-type %q", got.header.Get("content-type"))
 			}
 		})
 	}
@@ -259,12 +259,12 @@ func TestManySessionsAtOnce(t *testing.T) {
 			var more []object
 			for step := 1; step <= 5; step++ {
 				want := fmt.Sprint(session, " ", step)
-				_, data, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true, more...), "x-claude-code-session-id", session)
+				got, err := call(t, http.MethodPost, url+"/v1/messages", ask("x", true, more...), "x-claude-code-session-id", session)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if got := text(assemble(t, events(t, data))); got != want {
+				if got := text(assemble(t, events(t, got.data))); got != want {
 					t.Errorf("%q, want %q", got, want)
 				}
 				more = append(more, object{"role": "assistant", "content": "a"},
