@@ -119,8 +119,12 @@ func TestPosition(t *testing.T) {
 			}
 		})
 	}
-	if p := locate(testScripts(t, false), []message{user("count"), says("done"), user("other")}); p.script != nil || p.prompt != "other" {
-		t.Errorf("a prompt that no script takes: %+v", p)
+}
+
+func TestPromptThatNoScriptTakes(t *testing.T) {
+	p := locate(testScripts(t, false), []message{user("count"), says("done"), user("other")})
+	if p.script != nil || p.prompt != "other" {
+		t.Errorf("got %+v", p)
 	}
 }
 
