@@ -168,6 +168,7 @@ func TestEventsEndAtOnce(t *testing.T) {
 		break
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var last error
 	for _, err := range client.Events(ctx, "s", 0, true) {
 		cancel()
@@ -231,7 +232,7 @@ func TestEventsOfASilentAgent(t *testing.T) {
 			reader, _ := io.Pipe()
 			context.AfterFunc(r.Context(), func() { reader.CloseWithError(r.Context().Err()) })
 			if *attempts > 3 {
-				reader.Close()
+				_ = reader.Close()
 				return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(eventText(0, 1)))}, nil
 			}
 			return &http.Response{StatusCode: 200, Body: reader}, nil

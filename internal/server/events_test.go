@@ -68,7 +68,7 @@ func TestEvents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer response.Body.Close()
+			defer func() { _ = response.Body.Close() }()
 			text, err := io.ReadAll(response.Body)
 			if err != nil || string(text) != test.want || response.Header.Get("Content-Type") != "text/event-stream" {
 				t.Errorf("%q, %v, %v; want %q", text, response.Header, err, test.want)
@@ -84,7 +84,7 @@ func TestEvents(t *testing.T) {
 // client's end, and what Serve returns in the end.
 func inBubble(t *testing.T, ctx context.Context, agent server.Agent) (net.Conn, <-chan error) {
 	client, other := net.Pipe()
-	t.Cleanup(func() { client.Close() })
+	t.Cleanup(func() { _ = client.Close() })
 	accepted := make(chan net.Conn, 1)
 	accepted <- other
 	h, _ := handler(agent)
@@ -136,7 +136,7 @@ func TestFollowerThatNeverReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		synctest.Wait()
 		if n := pulls.Load(); n == 0 || n > 32 {
 			t.Errorf("%d events were pulled by somebody who reads none", n)
@@ -164,7 +164,7 @@ func TestQuietStream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		body := bufio.NewReader(response.Body)
 		began := time.Now()
 		for range 3 {
@@ -195,7 +195,7 @@ func (*quietAgent) Events(ctx context.Context, _ string, _ int, _ bool) (iter.Se
 
 func TestServeSaysThatItsListenerFailed(t *testing.T) {
 	listener := &pipeListener{make(chan net.Conn), make(chan struct{})}
-	listener.Close()
+	close(listener.closed)
 	h, _ := handler(&fakeAgent{})
 	if err := server.Serve(t.Context(), listener, h); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)

@@ -17,6 +17,8 @@ func TestHostileRequests(t *testing.T) {
 	host := func(name string) func(*http.Request) { return func(r *http.Request) { r.Host = name } }
 	nothing := func(*http.Request) {}
 	prompt := func(rest string) string { return `{"prompt":"x",` + rest + `}` }
+	agent := &fakeAgent{}
+	h, logged := handler(agent)
 	for name, test := range map[string]struct {
 		method, path, body string
 		change             func(*http.Request)
@@ -91,8 +93,8 @@ func TestHostileRequests(t *testing.T) {
 		"format":             {"GET", "/v1/sessions/" + id + "/diff?format=html", "", nothing, 422, api.CodeBadRequest, "format"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			agent := &fakeAgent{}
-			h, log := handler(agent)
+			agent.calls = nil
+			logged.Reset()
 			r := request(test.method, test.path, test.body)
 			test.change(r)
 			w := answer(h, r)
@@ -106,8 +108,8 @@ func TestHostileRequests(t *testing.T) {
 			if len(agent.calls) > 0 {
 				t.Errorf("the agent was asked: %q", agent.calls)
 			}
-			if log.Len() > 0 {
-				t.Errorf("the log says %s", log)
+			if logged.Len() > 0 {
+				t.Errorf("the log says %s", logged)
 			}
 		})
 	}

@@ -91,8 +91,8 @@ func (a *fakeAgent) Events(_ context.Context, _ string, from int, follow bool) (
 
 // handler is the API of an agent, and what it logs.
 func handler(agent server.Agent) (http.Handler, *bytes.Buffer) {
-	log := new(bytes.Buffer)
-	return server.New(agent, token, slog.New(slog.NewTextHandler(log, nil))), log
+	logged := new(bytes.Buffer)
+	return server.New(agent, token, slog.New(slog.NewTextHandler(logged, nil))), logged
 }
 
 // request makes a request as berth would send it.
@@ -195,26 +195,26 @@ func TestErrorsOfTheAgent(t *testing.T) {
 		{errors.New("boom\nwith a second line"), 500, api.CodeInternal},
 		{api.Errorf("some_new_code", "what"), 500, "some_new_code"},
 	} {
-		h, log := handler(&fakeAgent{err: test.err})
+		h, logged := handler(&fakeAgent{err: test.err})
 		w := answer(h, request("GET", "/v1/sessions/"+id, ""))
 		if got := refusal(t, w); w.Code != test.status || got.Code != test.code {
 			t.Errorf("%v: status %d, %+v; want %d, %s", test.err, w.Code, got, test.status, test.code)
 		}
-		if test.code == api.CodeInternal && !strings.Contains(log.String(), "boom") {
+		if test.code == api.CodeInternal && !strings.Contains(logged.String(), "boom") {
 			t.Errorf("not in the log: %v", test.err)
 		}
 	}
 }
 
 func TestPanicIsAnsweredWithoutItsStack(t *testing.T) {
-	h, log := handler(&panickingAgent{})
+	h, logged := handler(&panickingAgent{})
 	w := answer(h, request("GET", "/v1/status", ""))
 	got := refusal(t, w)
 	if w.Code != 500 || got.Code != api.CodeInternal || strings.Contains(w.Body.String(), "kaboom") || strings.Contains(w.Body.String(), ".go:") {
 		t.Errorf("status %d, %s", w.Code, w.Body)
 	}
-	if !strings.Contains(log.String(), "kaboom") || !strings.Contains(log.String(), "server_test.go") {
-		t.Errorf("the log says %s", log)
+	if !strings.Contains(logged.String(), "kaboom") || !strings.Contains(logged.String(), "server_test.go") {
+		t.Errorf("the log says %s", logged)
 	}
 }
 
