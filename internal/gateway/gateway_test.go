@@ -34,12 +34,12 @@ func start(t *testing.T, config gateway.Config, upstream http.HandlerFunc) (*gat
 		}
 		config.Upstream = address
 	}
-	log := new(bytes.Buffer)
-	config.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logged := new(bytes.Buffer)
+	config.Log = slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g := gateway.New(config)
 	server := httptest.NewServer(g)
 	t.Cleanup(server.Close)
-	return g, server.URL, log
+	return g, server.URL, logged
 }
 
 func request(t *testing.T, method, address string, header ...string) *http.Request {
@@ -54,44 +54,59 @@ func request(t *testing.T, method, address string, header ...string) *http.Reque
 	return r
 }
 
+// answer is what came back for a request.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+}
+
 // send sends a request and reads the whole answer.
-func send(t *testing.T, r *http.Request) (*http.Response, string) {
+func send(t *testing.T, r *http.Request) answer {
+	t.Helper()
+	got, body := open(t, r)
+	text, err := io.ReadAll(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.text = string(text)
+	return got
+}
+
+// open sends a request, and leaves the answer's body to be read.
+func open(t *testing.T, r *http.Request) (answer, io.Reader) {
 	t.Helper()
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response, string(text)
+	t.Cleanup(func() { _ = response.Body.Close() })
+	return answer{status: response.StatusCode, header: response.Header}, response.Body
 }
 
 // checkRefusal checks an answer in the form of the Messages API.
-func checkRefusal(t *testing.T, name string, response *http.Response, text string, status int, kind, says string) {
+func checkRefusal(t *testing.T, name string, got answer, status int, kind, says string) {
 	t.Helper()
-	var answer struct {
+	var refusal struct {
 		Type  string
 		Error struct{ Type, Message string }
 	}
-	if err := json.Unmarshal([]byte(text), &answer); err != nil {
-		t.Errorf("%s: %d %q: %v", name, response.StatusCode, text, err)
+	if err := json.Unmarshal([]byte(got.text), &refusal); err != nil {
+		t.Errorf("%s: %d %q: %v", name, got.status, got.text, err)
 		return
 	}
-	if response.StatusCode != status || answer.Type != "error" || answer.Error.Type != kind || !strings.Contains(answer.Error.Message, says) {
-		t.Errorf("%s: %d %s; want %d, %s, %q", name, response.StatusCode, text, status, kind, says)
+	if got.status != status || refusal.Type != "error" || refusal.Error.Type != kind || !strings.Contains(refusal.Error.Message, says) {
+		t.Errorf("%s: %d %s; want %d, %s, %q", name, got.status, got.text, status, kind, says)
 	}
-	if strings.Contains(text, key) || strings.Contains(answer.Error.Message, "\n") {
-		t.Errorf("%s: %s", name, text)
+	if strings.Contains(got.text, key) || strings.Contains(refusal.Error.Message, "\n") {
+		t.Errorf("%s: %s", name, got.text)
 	}
 }
 
 func TestTheKeyTakesTheTokensPlace(t *testing.T) {
 	var got *http.Request
 	var body []byte
-	g, address, log := start(t, gateway.Config{Key: key, Upstream: &url.URL{Path: "/prefix/"}}, func(w http.ResponseWriter, r *http.Request) {
+	g, address, logged := start(t, gateway.Config{Key: key, Upstream: &url.URL{Path: "/prefix/"}}, func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		body, _ = io.ReadAll(r.Body)
 		w.Header().Set("Request-Id", "req_1")
@@ -106,9 +121,9 @@ func TestTheKeyTakesTheTokensPlace(t *testing.T) {
 		{"X-Api-Key", token, "Authorization", "Bearer " + token, "Cookie", "c=" + token},
 	} {
 		header = append(header, "Anthropic-Version", "2023-06-01", "X-Forwarded-For", "1.2.3.4", "Accept-Encoding", "br")
-		response, text := send(t, request(t, "POST", address+"/v1/messages?beta=true", header...))
-		if response.StatusCode != 529 || text != "overloaded" || response.Header.Get("Request-Id") != "req_1" || response.Header.Get("Retry-After") != "7" {
-			t.Errorf("%d %q %v", response.StatusCode, text, response.Header)
+		reply := send(t, request(t, "POST", address+"/v1/messages?beta=true", header...))
+		if reply.status != 529 || reply.text != "overloaded" || reply.header.Get("Request-Id") != "req_1" || reply.header.Get("Retry-After") != "7" {
+			t.Errorf("%+v", reply)
 		}
 		if got.URL.Path != "/prefix/v1/messages" || got.URL.RawQuery != "beta=true" || string(body) != `{"model":"m"}` {
 			t.Errorf("upstream got %s with %q", got.URL, body)
@@ -120,8 +135,8 @@ func TestTheKeyTakesTheTokensPlace(t *testing.T) {
 			t.Errorf("upstream got %s for %s", sent, got.Host)
 		}
 	}
-	if strings.Contains(log.String(), key) || strings.Contains(log.String(), token) {
-		t.Errorf("the log has a key: %s", log)
+	if strings.Contains(logged.String(), key) || strings.Contains(logged.String(), token) {
+		t.Errorf("the log has a key: %s", logged)
 	}
 }
 
@@ -158,8 +173,7 @@ func TestWhatIsRefused(t *testing.T) {
 		if host := r.Header.Get("Host"); host != "" {
 			r.Host = host
 		}
-		response, text := send(t, r)
-		checkRefusal(t, name, response, text, test.status, test.kind, test.says)
+		checkRefusal(t, name, send(t, r), test.status, test.kind, test.says)
 	}
 	if asked.Load() != 0 {
 		t.Errorf("%d of them went upstream", asked.Load())
@@ -169,8 +183,8 @@ func TestWhatIsRefused(t *testing.T) {
 		request(t, "HEAD", address+"/", "X-Api-Key", token),
 		request(t, "POST", address+"/v1/%6dessages", "X-Api-Key", token), // the same path, written otherwise
 	} {
-		if response, text := send(t, good); response.StatusCode != 200 {
-			t.Errorf("%s %s: %d %s", good.Method, good.URL, response.StatusCode, text)
+		if reply := send(t, good); reply.status != 200 {
+			t.Errorf("%s %s: %d %s", good.Method, good.URL, reply.status, reply.text)
 		}
 	}
 	if asked.Load() != 3 {
@@ -188,17 +202,13 @@ func TestStreamsArePassedOnAsTheyCome(t *testing.T) {
 		<-goOn
 		_, _ = io.WriteString(w, "event: message_stop\n\n")
 	})
-	response, err := http.DefaultClient.Do(request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
+	_, body := open(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
 	first := make([]byte, len("event: message_start\n\n"))
-	if _, err := io.ReadFull(response.Body, first); err != nil || string(first) != "event: message_start\n\n" {
+	if _, err := io.ReadFull(body, first); err != nil || string(first) != "event: message_start\n\n" {
 		t.Errorf("%q, %v", first, err)
 	}
 	close(goOn)
-	if rest, err := io.ReadAll(response.Body); err != nil || string(rest) != "event: message_stop\n\n" {
+	if rest, err := io.ReadAll(body); err != nil || string(rest) != "event: message_stop\n\n" {
 		t.Errorf("%q, %v", rest, err)
 	}
 }
@@ -210,12 +220,8 @@ func TestCutStreamsAreCut(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	response, err := http.DefaultClient.Do(request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if text, err := io.ReadAll(response.Body); err == nil {
+	_, body := open(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	if text, err := io.ReadAll(body); err == nil {
 		t.Errorf("%q ended in order", text)
 	}
 }
@@ -234,7 +240,7 @@ func TestCancellationGoesUpstream(t *testing.T) {
 	go func() {
 		response, err := http.DefaultClient.Do(r)
 		if err == nil {
-			response.Body.Close()
+			err = response.Body.Close()
 		}
 		ended <- err
 	}()
@@ -255,23 +261,23 @@ func TestWithoutAKey(t *testing.T) {
 		}
 	}
 	g, address, _ := start(t, gateway.Config{}, upstream)
-	response, text := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
-	checkRefusal(t, "no key", response, text, 403, "permission_error", "no API key is set")
-	if response, _ := send(t, request(t, "HEAD", address+"/", "X-Api-Key", g.Grant("one"))); response.StatusCode != 200 || asked.Load() != 0 {
-		t.Errorf("HEAD: %d, %d requests upstream", response.StatusCode, asked.Load())
+	reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	checkRefusal(t, "no key", reply, 403, "permission_error", "no API key is set")
+	if reply := send(t, request(t, "HEAD", address+"/", "X-Api-Key", g.Grant("one"))); reply.status != 200 || asked.Load() != 0 {
+		t.Errorf("HEAD: %d, %d requests upstream", reply.status, asked.Load())
 	}
 	g, address, _ = start(t, gateway.Config{NoKey: true}, upstream)
-	if response, text := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one"))); response.StatusCode != 200 || asked.Load() != 1 {
-		t.Errorf("an upstream that needs none: %d %s", response.StatusCode, text)
+	if reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one"))); reply.status != 200 || asked.Load() != 1 {
+		t.Errorf("an upstream that needs none: %+v", reply)
 	}
 }
 
 func TestUnreachableUpstream(t *testing.T) {
-	g, address, log := start(t, gateway.Config{Key: key, Upstream: &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("u", "pa55word")}}, nil)
+	g, address, logged := start(t, gateway.Config{Key: key, Upstream: &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("u", "pa55word")}}, nil)
 	token := g.Grant("one")
-	response, text := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", token))
-	checkRefusal(t, "nobody there", response, text, 502, "api_error", "the model's API at 127.0.0.1:1 cannot be reached: ")
-	if all := text + log.String(); strings.Contains(all, key) || strings.Contains(all, "pa55word") || strings.Contains(all, token) || !strings.Contains(all, "session=one") {
+	reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", token))
+	checkRefusal(t, "nobody there", reply, 502, "api_error", "the model's API at 127.0.0.1:1 cannot be reached: ")
+	if all := reply.text + logged.String(); strings.Contains(all, key) || strings.Contains(all, "pa55word") || strings.Contains(all, token) || !strings.Contains(all, "session=one") {
 		t.Error(all)
 	}
 }
