@@ -37,3 +37,12 @@ func parseLine(text []byte) (line Line, ok bool) {
 	line.JSON = text
 	return line, line.Type != "" && (err == nil || json.Valid(text))
 }
+
+// UUID returns the uuid of a line of output; empty if it has none.
+func UUID(line json.RawMessage) string {
+	var parsed struct {
+		UUID string `json:"uuid"`
+	}
+	_ = json.Unmarshal(line, &parsed) // what cannot be read has none
+	return parsed.UUID
+}

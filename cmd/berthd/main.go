@@ -1,0 +1,61 @@
+// Command berthd is the agent: it takes sessions, runs Claude Code for each, and never loses one.
+//
+// The same program is three processes: the agent (no argument), the check of its health (health), and the
+// reaper that each Claude Code runs below (reap).
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"berth/internal/claude"
+)
+
+type cli struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	Serve  serve  `cmd:"" default:"withargs" help:"Be the agent (the default)."`
+	Health health `cmd:"" help:"Ask the agent that uses this volume whether it is well; exit 0 if it is."`
+}
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == "reap" {
+		os.Exit(claude.Reap(os.Args[2], os.Args[3:]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "berthd:", strings.Join(strings.Fields(err.Error()), " "))
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	parser, err := kong.New(&cli{}, kong.Name("berthd"),
+		kong.Description("The agent that runs Claude Code sessions. It is set up by environment variables; see docs/daemon.md."),
+		kong.Vars{"version": "berthd " + version()}, kong.BindTo(ctx, (*context.Context)(nil)))
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return fmt.Errorf("%w; see berthd --help", err)
+	}
+	return command.Run()
+}
+
+// version is what the build recorded: the module's version, or the commit of a local build.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "(unknown version)"
+}

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"fmt"
+	"strings"
+
+	"berth/internal/api"
+	"berth/internal/claude"
+)
+
+// intent is why a run was told to end.
+type intent int
+
+const (
+	none     intent = iota
+	stalled         // Claude Code said nothing for too long
+	lingered        // background commands went on for too long after the last result
+	timeout         // the session's time is up
+	volume          // the volume cannot be written
+	shutdown        // the daemon goes down
+	cancel          // somebody asked for it
+)
+
+const reasonStopped = "it was stopped on request"
+
+// ending is what a run saw.
+type ending struct {
+	intent  intent
+	exit    claude.Exit
+	result  *claude.Line // the last one; nil if there was none
+	open    int          // messages that were sent and not answered
+	keyed   bool         // there is a key
+	options api.Options
+	idle    int // starts in a row without a reply of the model
+}
+
+// outcome decides what becomes of a session whose Claude Code has ended: the state, and with it the error of a
+// failed one or the reason of an interrupted one. Success is an exit status of 0 and a last result that says
+// so; neither alone is enough.
+func outcome(e ending) (api.State, api.Event) {
+	succeeded := e.result != nil && e.result.Subtype == "success" && !e.result.IsError &&
+		(e.exit.Code == 0 || e.intent == lingered) && e.open == 0
+	switch {
+	case e.intent == volume:
+		return api.Interrupted, api.Event{Reason: "the volume cannot be written"}
+	case succeeded:
+		return api.Succeeded, api.Event{}
+	case e.intent == cancel:
+		return api.Cancelled, api.Event{Reason: reasonStopped}
+	case e.intent == timeout:
+		return failed(api.CodeTimeout, "it took longer than its limit of %v s; allow more with `berth resume ID --timeout`", e.options.TimeoutSeconds)
+	case e.intent == shutdown:
+		return api.Interrupted, api.Event{Reason: "the agent went down"}
+	case e.result != nil && e.result.IsError:
+		if state, event, decided := refused(e); decided {
+			return state, event
+		}
+	}
+	reason := fmt.Sprintf("Claude Code ended without a result (exit status %d)", e.exit.Code)
+	switch {
+	case e.intent == stalled:
+		reason = "Claude Code said nothing for too long"
+	case e.open > 0 && e.result != nil:
+		reason = "Claude Code ended before it had answered every message"
+	case e.result != nil:
+		reason = "Claude Code was interrupted from outside"
+	}
+	if e.idle >= maxIdleStarts {
+		return api.Failed, api.Event{Error: noProgress(e.idle, firstOf(e.exit.Stderr, reason))}
+	}
+	return api.Interrupted, api.Event{Reason: strings.TrimSuffix(reason+": "+oneLine(e.exit.Stderr), ": ")}
+}
+
+// refused decides what a result that is an error means, as far as it is the end.
+func refused(e ending) (api.State, api.Event, bool) {
+	var state api.State
+	var event api.Event
+	switch {
+	case e.result.Subtype == "error_max_turns":
+		state, event = failed(api.CodeMaxTurns, "it reached its limit of %d turns; allow more with `berth resume ID --max-turns`", e.options.MaxTurns)
+	case e.result.Subtype == "error_max_budget_usd":
+		state, event = failed(api.CodeMaxBudget, "it reached its budget of $%.2f; allow more with `berth resume ID --max-budget-usd`", e.options.MaxBudgetUSD)
+	case e.result.Subtype == "success" && !e.keyed:
+		state, event = failed(api.CodeNoKey, "there is no API key; set ANTHROPIC_API_KEY where the agent is started, start it again, and `berth resume ID`")
+	case e.result.Subtype == "success":
+		state, event = failed(api.CodeAPIError, "the model's API failed: %s", oneLine(firstOf(e.result.Result, "it did not say why")))
+	case e.result.Subtype == "error_during_execution" && e.exit.Code != 0:
+		state, event = failed(api.CodeClaudeFailed, "Claude Code failed (exit status %d): %s", e.exit.Code, oneLine(firstOf(strings.Join(e.result.Errors, "; "), e.exit.Stderr)))
+	default:
+		return state, event, false
+	}
+	return state, event, true
+}
+
+func failed(code api.Code, format string, args ...any) (api.State, api.Event) {
+	return api.Failed, api.Event{Error: api.Errorf(code, format, args...)}
+}
+
+// noProgress is the error of a session that is given up.
+func noProgress(starts int, cause string) *api.Error {
+	code, text := api.CodeNoProgress, fmt.Sprintf("it was started %d times in a row without a reply of the model", starts)
+	if cause != "" {
+		code, text = api.CodeClaudeFailed, text+": "+oneLine(cause)
+	}
+	return api.Errorf(code, "%s; `berth resume ID` tries again", text)
+}
+
+func firstOf(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// oneLine makes a text of somebody else's fit for a message: one line, and not without end.
+func oneLine(text string) string {
+	const most = 500
+	line := strings.Join(strings.Fields(text), " ")
+	if runes := []rune(line); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return line
+}

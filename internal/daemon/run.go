@@ -1,0 +1,439 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/google/uuid"
+
+	"berth/internal/api"
+	"berth/internal/claude"
+	"berth/internal/contract"
+	"berth/internal/session"
+	"berth/internal/workspace"
+)
+
+// run is one session that has a place.
+type run struct {
+	daemon  *Daemon
+	session *session.Session
+	dirs    claude.Dirs
+	log     *slog.Logger
+
+	told  chan struct{} // there may be more in inbox
+	ends  chan struct{} // closed when intent is no longer none
+	endIt sync.Once
+
+	mu     sync.Mutex
+	inbox  []api.Event // messages that came since the run began
+	intent intent
+
+	// The run's own goroutine's.
+	known  int             // messages of the session's log that the run has seen
+	sent   map[string]bool // messages that were handed to this process, by id; true once answered
+	unsent []api.Event
+	result *claude.Line // the last one of the turn that is going on or was the last
+	closed bool         // the process gets no more messages
+}
+
+func newRun(d *Daemon, s *session.Session) *run {
+	return &run{
+		daemon: d, session: s, dirs: d.dirs(s.ID()),
+		log:  d.config.Logger.With(contract.LogFieldSession, s.ID()),
+		told: make(chan struct{}, 1), ends: make(chan struct{}), sent: map[string]bool{},
+		known: s.Record().Messages,
+	}
+}
+
+// tell hands the run a message that is in the log.
+func (r *run) tell(message api.Event) {
+	r.mu.Lock()
+	r.inbox = append(r.inbox, message)
+	r.mu.Unlock()
+	select {
+	case r.told <- struct{}{}:
+	default:
+	}
+}
+
+// end tells the run to end. Of several reasons the first one counts, but a request to stop always does.
+func (r *run) end(why intent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.intent == none || why == cancel {
+		r.intent = why
+	}
+	r.endIt.Do(func() { close(r.ends) })
+}
+
+func (r *run) why() intent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.intent
+}
+
+// do runs the session until it lets go of it, in a state that is not preparing or running, unless the volume
+// cannot be written: then the daemon readmits it later.
+func (r *run) do() {
+	state, event := r.attempt()
+	again, err := r.settle(state, event)
+	r.daemon.done(r)
+	switch {
+	case err != nil:
+		r.log.Error("the session could not be ended", contract.LogFieldError, err)
+		r.daemon.volumeFailed(err)
+		r.daemon.readmitLater(r.session)
+	case again:
+		r.daemon.retry(r.session)
+	}
+}
+
+// settle writes down what became of the session. It reports whether the session goes on by itself.
+func (r *run) settle(state api.State, event api.Event) (again bool, err error) {
+	if r.session.Record().StopAsked && state != api.Succeeded {
+		state, event = api.Cancelled, api.Event{Reason: reasonStopped}
+	}
+	if state == api.Succeeded || state == api.Failed {
+		ended, err := r.session.End(state, event, r.known)
+		if ended || err != nil {
+			r.report(err)
+			return false, err
+		}
+		state, event = api.Interrupted, api.Event{Reason: "a message came as it ended"}
+	}
+	err = r.session.Move(state, event)
+	r.report(err)
+	return state == api.Interrupted && r.why() != shutdown, err
+}
+
+// report writes the line of the log that the dashboard's queries read.
+func (r *run) report(err error) {
+	record := r.session.Record()
+	if err != nil || !record.State.Ended() {
+		return
+	}
+	fields := []any{
+		contract.LogFieldState, string(record.State), contract.LogFieldCostUSD, record.CostUSD,
+		contract.LogFieldDuration, record.DurationSeconds,
+	}
+	if record.Error != nil {
+		fields = append(fields, contract.LogFieldErrorCode, string(record.Error.Code), contract.LogFieldError, record.Error.Message)
+	}
+	r.log.Info(contract.LogSessionEnded, fields...)
+}
+
+// attempt prepares the session and runs Claude Code once.
+func (r *run) attempt() (api.State, api.Event) {
+	ctx, cancelAll := context.WithCancel(context.Background())
+	defer cancelAll()
+	go func() {
+		select {
+		case <-r.ends:
+			cancelAll()
+		case <-ctx.Done():
+		}
+	}()
+	if err := r.prepare(ctx); err != nil {
+		return r.notStarted(err)
+	}
+	claimCtx, cancelClaim := context.WithTimeoutCause(ctx, claimTime, errors.New("30 s have passed"))
+	defer cancelClaim()
+	claim, err := claude.Take(claimCtx, r.session.ID(), r.dirs)
+	if err != nil {
+		return r.notStarted(err)
+	}
+	defer claim.Release()
+	transcript, err := claim.Transcript()
+	if err == nil {
+		err = r.catchUp(transcript)
+	}
+	if err != nil {
+		return r.notStarted(err)
+	}
+	if len(r.unsent) == 0 && !transcript.Cut() {
+		// The daemon went away between the model's last word and the end of the process.
+		return r.alreadyDone(transcript)
+	}
+	if state, event, over := r.overLimit(); over {
+		return state, event
+	}
+	return r.runClaude(claim)
+}
+
+// notStarted decides what becomes of a session whose Claude Code could not be started.
+func (r *run) notStarted(err error) (api.State, api.Event) {
+	var said *api.Error
+	switch why := r.why(); {
+	case why == cancel:
+		return api.Cancelled, api.Event{Reason: reasonStopped}
+	case why != none:
+		return outcome(ending{intent: why})
+	case errors.As(err, &said):
+		return api.Failed, api.Event{Error: said}
+	}
+	r.log.Error("the session cannot be started", contract.LogFieldError, err)
+	return api.Interrupted, api.Event{Reason: oneLine(err.Error())}
+}
+
+// prepare makes the session's work dir, once.
+func (r *run) prepare(ctx context.Context) error {
+	record := r.session.Record()
+	if record.Prepared {
+		if _, err := os.Stat(r.dirs.Tree); err != nil {
+			return api.Errorf(api.CodeWorkspaceLost, "its work dir %s is gone: %v", r.dirs.Tree, err)
+		}
+		return nil
+	}
+	if err := errors.Join(os.RemoveAll(r.dirs.Tree), r.dirs.Make()); err != nil {
+		return err
+	}
+	branch := "main"
+	if record.Repo != "" {
+		branch = "berth/" + record.ID[len(record.ID)-12:]
+	}
+	base, err := workspace.Prepare(ctx, r.dirs.Tree, workspace.Source{Repo: record.Repo, Ref: record.Ref}, branch)
+	if err != nil {
+		return err
+	}
+	return r.session.Prepared(base, branch, r.dirs.Tree)
+}
+
+// catchUp brings the log and the transcript together: messages of the transcript that the log lacks are
+// added to it, and messages to the session that the transcript lacks are to be sent.
+func (r *run) catchUp(transcript *claude.Transcript) error {
+	logged := map[string]bool{}
+	r.known = 0
+	err := r.session.Each(func(event api.Event) {
+		switch event.Type {
+		case api.EventMessage:
+			r.known++
+			if !transcript.Has(event.MessageID) {
+				r.unsent = append(r.unsent, event)
+			}
+			r.sent[event.MessageID] = transcript.Has(event.MessageID)
+		case api.EventClaude:
+			logged[claude.UUID(event.Claude)] = true
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, entry := range transcript.Entries() {
+		if logged[entry.UUID] {
+			continue
+		}
+		if err := r.session.Append(api.Event{Type: api.EventClaude, Claude: entry.JSON, Recovered: true}); err != nil {
+			return err
+		}
+	}
+	if cost := transcript.Cost(); cost != nil && r.session.Record().CostUSD == 0 {
+		if err := r.session.Append(api.Event{Type: api.EventClaude, Claude: cost, Recovered: true}); err != nil {
+			return err
+		}
+	}
+	if len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted()) {
+		// A resumed process would take the turn for finished.
+		message := api.Event{Type: api.EventMessage, MessageID: uuid.NewString(), Text: "Continue from where you left off."}
+		if err := r.session.Append(message); err != nil {
+			return err
+		}
+		r.known++
+		r.unsent = append(r.unsent, message)
+	}
+	return nil
+}
+
+// alreadyDone ends a session whose transcript shows that nothing is left to do.
+func (r *run) alreadyDone(transcript *claude.Transcript) (api.State, api.Event) {
+	if err := r.session.Move(api.Running, api.Event{Attempt: r.session.Record().Attempts}); err != nil {
+		return api.Interrupted, api.Event{Reason: "the volume cannot be written"}
+	}
+	return api.Succeeded, api.Event{Text: transcript.LastText()}
+}
+
+// overLimit ends a session that has used up a limit before it even starts again.
+func (r *run) overLimit() (api.State, api.Event, bool) {
+	record := r.session.Record()
+	e := ending{result: &claude.Line{IsError: true}, options: record.Options}
+	switch options := record.Options; {
+	case options.MaxTurns > 0 && record.AskTurns >= options.MaxTurns:
+		e.result.Subtype = "error_max_turns"
+	case options.MaxBudgetUSD > 0 && record.CostUSD >= options.MaxBudgetUSD:
+		e.result.Subtype = "error_max_budget_usd"
+	case options.TimeoutSeconds > 0 && record.AskSeconds >= options.TimeoutSeconds:
+		e.intent = timeout
+	default:
+		return "", api.Event{}, false
+	}
+	state, event := outcome(e)
+	return state, event, true
+}
+
+// remaining is what is left of the session's limits.
+func remaining(record session.Record) api.Options {
+	left := record.Options
+	if left.MaxTurns > 0 {
+		left.MaxTurns -= record.AskTurns
+	}
+	if left.MaxBudgetUSD > 0 {
+		left.MaxBudgetUSD -= record.CostUSD
+	}
+	if left.TimeoutSeconds > 0 {
+		left.TimeoutSeconds -= record.AskSeconds
+	}
+	return left
+}
+
+// runClaude starts Claude Code and sees it to its end.
+func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
+	gateway := r.daemon.config.Gateway
+	token := gateway.Grant(r.session.ID())
+	defer gateway.Revoke(r.session.ID())
+	record := r.session.Record()
+	options := remaining(record)
+	process, err := claim.Start(&claude.Config{
+		CLI: r.daemon.config.CLI, Reaper: r.daemon.config.Reaper, Options: options, BaseURL: gateway.URL, Token: token,
+	})
+	if err != nil {
+		return r.notStarted(err)
+	}
+	if err := r.session.Move(api.Running, api.Event{Attempt: record.Attempts + 1}); err != nil {
+		r.end(volume)
+	}
+	r.attend(process, options)
+	return outcome(ending{
+		intent: r.why(), exit: process.Exit(), result: r.result, open: r.open(claim), keyed: gateway.Keyed,
+		options: record.Options, idle: r.session.Record().IdleStarts,
+	})
+}
+
+// open counts the messages that were not answered: neither said to be completed, nor in the transcript.
+func (r *run) open(claim *claude.Claim) (count int) {
+	r.take()
+	transcript, err := claim.Transcript()
+	for id, answered := range r.sent {
+		if !answered && (err != nil || !transcript.Has(id)) {
+			count++
+		}
+	}
+	return count
+}
+
+// take takes messages out of the inbox that are new to the run.
+func (r *run) take() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, message := range r.inbox {
+		if _, seen := r.sent[message.MessageID]; !seen {
+			r.known++
+			r.sent[message.MessageID] = false
+			r.unsent = append(r.unsent, message)
+		}
+	}
+	r.inbox = nil
+}
+
+// attend sees Claude Code through its turns: it writes down what it says, hands it messages, and ends it
+// when its input, its time or the agent's does.
+func (r *run) attend(process *claude.Process, options api.Options) {
+	watch := newWatch(r.daemon.config, options.TimeoutSeconds)
+	defer watch.stop()
+	r.sendAll(process)
+	ends := r.ends
+	for {
+		select {
+		case line, more := <-process.Lines():
+			if !more {
+				return
+			}
+			watch.heard()
+			r.hear(&line)
+			r.closeWhenAnswered(process, watch)
+		case <-r.told:
+			r.take()
+			r.sendAll(process)
+		case <-ends:
+			ends = nil
+			r.stop(process)
+		case <-watch.timeout.C:
+			r.end(timeout)
+		case <-watch.stall.C:
+			r.end(stalled)
+		case <-watch.linger.C:
+			r.end(lingered)
+		}
+	}
+}
+
+// stop asks Claude Code to end: with a result if its turn is to end here, at once if it is to go on later.
+func (r *run) stop(process *claude.Process) {
+	signal := syscall.SIGTERM
+	if why := r.why(); why == cancel || why == timeout {
+		signal = syscall.SIGINT
+	}
+	process.Stop(signal, interruptGrace)
+}
+
+func (r *run) sendAll(process *claude.Process) {
+	for _, message := range r.unsent {
+		if !process.Send(message.MessageID, message.Text) {
+			return // the next process gets them
+		}
+	}
+	r.unsent = nil
+}
+
+// hear writes a line down and learns from it.
+func (r *run) hear(line *claude.Line) {
+	if r.why() != volume {
+		if err := r.session.Append(api.Event{Type: api.EventClaude, Claude: line.JSON}); err != nil {
+			// The transcript has what matters; it is caught up with later.
+			r.daemon.volumeFailed(err)
+			r.end(volume)
+		}
+	}
+	switch line.Type {
+	case "command_lifecycle":
+		// One that was cut off says so too: it is answered as far as it ever will be.
+		if _, ours := r.sent[line.Command]; ours && (line.State == "completed" || line.State == "cancelled") {
+			r.sent[line.Command] = true
+		}
+	case "system":
+		if line.Subtype == "init" {
+			r.result = nil // a further turn
+		}
+	case "result":
+		r.result = line
+		if len(line.Denials) > 0 {
+			r.notice(fmt.Sprintf("Claude Code was denied %d uses of tools, which the session's permission mode does not allow", len(line.Denials)))
+		}
+	}
+}
+
+func (r *run) notice(text string) {
+	if err := r.session.Append(api.Event{Type: api.EventNotice, Text: text}); err != nil {
+		r.log.Warn("a notice is not in the session's events", contract.LogFieldError, err, "notice", text)
+	}
+}
+
+// closeWhenAnswered ends Claude Code's input when its turn is over and every message is answered. A message
+// that comes later is for another process.
+func (r *run) closeWhenAnswered(process *claude.Process, watch *watch) {
+	if r.result == nil || r.closed {
+		return
+	}
+	for _, answered := range r.sent {
+		if !answered {
+			return
+		}
+	}
+	r.closed = true
+	process.CloseInput()
+	watch.linger.Reset(r.daemon.config.Linger)
+}
