@@ -80,6 +80,18 @@ func CheckRef(ref string) error {
 	return Errorf(CodeBadRequest, "the ref %.80q %s: name a branch, a tag or a commit", ref, problem)
 }
 
+// Check says what is wrong with a task's prompt, ref or options, as an *Error. Its repository is checked by
+// the agent, which alone knows its own directories.
+func (n NewSession) Check() error {
+	if err := CheckPrompt(n.Prompt); err != nil {
+		return err
+	}
+	if err := CheckRef(n.Ref); err != nil {
+		return err
+	}
+	return n.Options.Check()
+}
+
 // modelName is what a model may be called. The name becomes an argument of Claude Code, so that it must
 // not look like a flag; Bedrock's names have colons and slashes, and [1m] asks for a long context.
 var modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,199}$`)

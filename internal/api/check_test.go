@@ -102,3 +102,10 @@ func checkCode(t *testing.T, name string, err error, code api.Code, says ...stri
 		}
 	}
 }
+
+func TestCheckTask(t *testing.T) {
+	checkCode(t, "right", api.NewSession{Prompt: "x", Ref: "main", Options: api.Options{MaxTurns: 1}}.Check(), "")
+	checkCode(t, "prompt", api.NewSession{}.Check(), api.CodeBadRequest, "prompt")
+	checkCode(t, "ref", api.NewSession{Prompt: "x", Ref: "-x"}.Check(), api.CodeBadRequest, "ref")
+	checkCode(t, "options", api.NewSession{Prompt: "x", Options: api.Options{MaxTurns: -1}}.Check(), api.CodeBadRequest, "max_turns")
+}

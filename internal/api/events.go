@@ -182,6 +182,9 @@ func (f *follower) take(message sse.Event, yield func(Event, error) bool) error 
 		if err := json.Unmarshal([]byte(message.Data), failure); err != nil {
 			return fmt.Errorf("the agent ended the events of session %s, and its reason cannot be read: %w", f.id, err)
 		}
+		if failure.Code == CodeStopping {
+			return &lostError{failure} // another agent may take its place
+		}
 		return failure
 	}
 	if message.Type != "" {
