@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"berth/internal/api"
+	"berth/internal/contract"
 )
 
 // statuses says which HTTP status a code has. A code that is not here is the reason why a session failed,
@@ -60,7 +62,9 @@ func refused(logger *slog.Logger, err error) *Refusal {
 	if coded := new(api.Error); errors.As(err, &coded) {
 		return refusal(coded)
 	}
-	logger.Error("a request failed", "error", err)
+	if !errors.Is(err, context.Canceled) { // nobody waits for the answer any more
+		logger.Error("a request failed", contract.LogFieldError, err)
+	}
 	return refuse(api.CodeInternal, "the agent could not do this: %s", oneLine(err.Error()))
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"berth/internal/api"
+	"berth/internal/contract"
 )
 
 const (
@@ -65,7 +67,7 @@ func (h *handlers) events(ctx context.Context, in *eventsInput) (*eventsAnswer, 
 			return // the follower is gone
 		}
 		if err := h.copy(ctx, stream, string(in.ID), from, sequence); err != nil {
-			h.log.Debug("a follower is gone", "session", string(in.ID), "error", err)
+			h.log.Debug("a follower is gone", contract.LogFieldSession, string(in.ID), contract.LogFieldError, err)
 		}
 	}}, nil
 }
@@ -93,6 +95,9 @@ func (h *handlers) copy(ctx context.Context, to *stream, id string, from int, se
 		case event, more := <-events:
 			if !more {
 				return nil
+			}
+			if errors.Is(event.err, context.Canceled) {
+				return nil // the server stops: the follower finds the next one
 			}
 			if event.err != nil {
 				return to.failure(refused(h.log, fmt.Errorf("event %d of session %s: %w", index, id, event.err)))

@@ -48,6 +48,7 @@ func TestEvents(t *testing.T) {
 		"without following":    {"?follow=false", "", lines(nil), 0, false, ""},
 		"after the last":       {"?from=2", "11", lines(nil, `{}`), 12, true, "id: 12\ndata: {}\n\n"},
 		"on more than a line":  {"", "", lines(nil, "{\"a\":\r\n1}"), 0, true, "id: 0\ndata: {\"a\":1}\n\n"},
+		"cut by the agent":     {"", "", lines(fmt.Errorf("stopping: %w", context.Canceled), `{}`), 0, true, "id: 0\ndata: {}\n\n"},
 		"that cannot be read":  {"", "", lines(errors.New("torn"), `{}`), 0, true, "id: 0\ndata: {}\n\nevent: failure\ndata: {\"code\":\"internal\",\"message\":\"the agent could not do this: event 1 of session " + id + ": torn\"}\n\n"},
 		"from where it panics": {"", "", func(func(json.RawMessage, error) bool) { panic("kaboom") }, 0, true, "event: failure\ndata: {\"code\":\"internal\",\"message\":\"the agent could not do this: event 0 of session " + id + ": panic: kaboom\"}\n\n"},
 	} {

@@ -103,13 +103,10 @@ func (h *handlers) status(ctx context.Context, _ *struct{}) (*statusAnswer, erro
 }
 
 func (h *handlers) create(ctx context.Context, in *createInput) (*createdAnswer, error) {
-	task := in.Body
-	for _, err := range []error{api.CheckPrompt(task.Prompt), api.CheckRef(task.Ref), task.Check()} {
-		if err != nil {
-			return nil, refused(h.log, err)
-		}
+	if err := in.Body.Check(); err != nil {
+		return nil, refused(h.log, err)
 	}
-	session, err := h.agent.Create(ctx, task)
+	session, err := h.agent.Create(ctx, in.Body)
 	if err != nil {
 		return nil, refused(h.log, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"berth/internal/api"
+	"berth/internal/contract"
 )
 
 // Paths that need no token.
@@ -32,7 +33,7 @@ func recovered(logger *slog.Logger, next http.Handler) http.Handler {
 			if cause == http.ErrAbortHandler { //nolint:errorlint // it is panicked with, not wrapped
 				panic(cause)
 			}
-			logger.Error("a request made the agent panic", "method", r.Method, "path", r.URL.Path, "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			logger.Error("a request made the agent panic", "method", r.Method, "path", r.URL.Path, contract.LogFieldError, fmt.Sprint(cause), "stack", string(debug.Stack()))
 			if writer.started {
 				panic(http.ErrAbortHandler) // the client must not take half an answer for a whole one
 			}
