@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"berth/internal/api"
+	"berth/internal/contract"
 )
 
 // Config says where requests go.
@@ -160,7 +161,7 @@ func (g *Gateway) unreachable(w http.ResponseWriter, r *http.Request, err error)
 	if outer := new(url.Error); errors.As(err, &outer) {
 		err = outer.Err
 	}
-	g.config.Log.Warn("the model's API cannot be reached", "session", session, "upstream", g.config.Upstream.Host, "error", g.clean(err.Error()))
+	g.config.Log.Warn("the model's API cannot be reached", contract.LogFieldSession, session, "upstream", g.config.Upstream.Host, contract.LogFieldError, g.clean(err.Error()))
 	refuse(w, http.StatusBadGateway, "api_error", fmt.Sprintf("the model's API at %s cannot be reached: %s", g.config.Upstream.Host, g.clean(err.Error())))
 }
 
