@@ -186,8 +186,11 @@ func (c *Client) unreachable(ctx context.Context, cause error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	// A url.Error names method and URL once more.
+	// These name the address once more.
 	if outer := new(url.Error); errors.As(cause, &outer) {
+		cause = outer.Err
+	}
+	if outer := new(net.OpError); errors.As(cause, &outer) {
 		cause = outer.Err
 	}
 	return fmt.Errorf("%w at %s: %w; is berthd running?", ErrUnreachable, c.endpoint.URL, cause)
