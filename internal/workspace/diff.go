@@ -124,7 +124,7 @@ func (o *outside) diff(ctx context.Context, base string) (string, error) {
 	patch, err := differ.run(ctx, "diff-tree", "-r", "-p", "-M", "--no-ext-diff", "--no-textconv",
 		"--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", before, after)
 	if errors.Is(err, errTooLong) {
-		whole := strings.ToValidUTF8(patch[:strings.LastIndexByte(patch, '\n')+1], "")
+		whole := patch[:strings.LastIndexByte(patch, '\n')+1]
 		return whole + fmt.Sprintf("# The patch goes on: only the first %d MiB are shown. Look at %s for the rest.\n", MaxPatch>>20, o.tree), nil
 	}
 	return patch, err
