@@ -3,18 +3,19 @@ package scripted
 import (
 	"crypto/sha256"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Demo returns the scripts of the demonstration. Whatever the prompt, the model says that it is scripted,
-// looks around, writes a small Go package with a test, runs the test, commits the package and says so.
-// It takes about four seconds and what the commands take. The prompt gets into the package as a quoted
-// constant, and is run by no shell.
+// looks around, writes a small program with a test, runs the test, commits both and says so. It takes about
+// four seconds and what the commands take. The program is one of the shell, which every machine has and which
+// starts at once: a compiler would first build its library anew in each session's HOME. The prompt gets
+// into the program as a comment, without anything that could end one.
 //
-// Where there is no go, the test is one of the shell; outside a git repository nothing is committed.
-// What the last reply says holds in each case: it claims no outcome.
+// Outside a git repository nothing is committed. What the last reply says holds in each case: it claims
+// no outcome.
 func Demo() []Script {
 	steps := []Step{
 		{
@@ -37,50 +38,56 @@ func Demo() []Script {
 // atDemoPace sends a step so that somebody can watch it.
 func atDemoPace(step Step) Step {
 	step.Delay, step.Pause, step.Chunk = 300*time.Millisecond, 12*time.Millisecond, 24
+	step.Usage = Usage{Input: 1, Output: 1} // the CLI reckons what it would cost: next to nothing, as it does
 	return step
 }
 
-// demoDir is where a prompt's package goes: the CLI does not write over files that it has not read, and
+// demoDir is where a prompt's program goes: the CLI does not write over files that it has not read, and
 // several sessions may share a repository.
 func demoDir(r Request) string {
 	sum := sha256.Sum256([]byte(r.Session + "\n" + r.Prompt))
 	return fmt.Sprintf("greeting-%x", sum[:3])
 }
 
-// demoFiles are the files of the package, by name.
-func demoFiles(r Request) [][2]string {
-	task := []rune(strings.ToValidUTF8(firstLine(r.Prompt), "?"))
+// demoTask is the first line of what was asked for, fit for a comment: a control character could end it.
+func demoTask(r Request) string {
+	task := []rune(strings.Map(func(char rune) rune {
+		if unicode.IsControl(char) || char == '\u2028' || char == '\u2029' {
+			return ' '
+		}
+		return char
+	}, strings.ToValidUTF8(firstLine(r.Prompt), "?")))
 	if len(task) > 120 {
 		task = append(task[:119], '…')
 	}
+	return string(task)
+}
+
+// demoFiles are the files of the program, by name.
+func demoFiles(r Request) [][2]string {
 	return [][2]string{
-		{"go.mod", "module example.com/greeting\n\ngo 1.18\n"},
-		{"greeting.go", `// Package greeting greets. A scripted stand-in wrote it, not a model.
-package greeting
-
-// Task is the first line of what was asked for.
-const Task = ` + strconv.Quote(string(task)) + `
-
-// For greets somebody by name.
-func For(name string) string {
-	return "Hello, " + name + "!"
-}
+		{"greet.sh", `#!/bin/sh
+# Greets somebody by name. A scripted stand-in wrote it, not a model.
+# Asked for: ` + demoTask(r) + `
+printf 'Hello, %s!\n' "${1:-world}"
 `},
-		{"greeting_test.go", `package greeting
-
-import "testing"
-
-func TestFor(t *testing.T) {
-	if got, want := For("world"), "Hello, world!"; got != want {
-		t.Errorf("For(world) = %q, want %q", got, want)
-	}
+		{"greet_test.sh", `#!/bin/sh
+# Tests greet.sh.
+cd "$(dirname "$0")" || exit 1
+failed=0
+expect() {
+	got=$(sh greet.sh $1)
+	if [ "$got" = "$2" ]; then echo "ok: $got"; else echo "FAIL: got $got, want $2"; failed=1; fi
 }
+expect '' 'Hello, world!'
+expect Ada 'Hello, Ada!'
+exit $failed
 `},
 	}
 }
 
 func demoWrite(r Request) Step {
-	step := Step{Text: "Now I write a package that greets, and a test for it."}
+	step := Step{Text: "Now I write a program that greets, and a test for it."}
 	dir := demoDir(r)
 	if r.Cwd != "" {
 		for _, file := range demoFiles(r) {
@@ -100,12 +107,8 @@ func demoWrite(r Request) Step {
 
 func demoTest(r Request) Step {
 	return atDemoPace(Step{
-		Text: "Does it work? The test will tell.",
-		Tools: []Tool{Bash(`(cd ` + demoDir(r) + ` && if command -v go >/dev/null; then
-  GOWORK=off GOFLAGS=-mod=mod GOTOOLCHAIN=local go test -v ./...
-else
-  echo "no go on this machine: looking at the text only"; grep -n '"Hello, "' greeting.go
-fi)`)},
+		Text:  "Does it work? The test will tell.",
+		Tools: []Tool{Bash("sh " + demoDir(r) + "/greet_test.sh")},
 	})
 }
 
@@ -122,7 +125,7 @@ git add -- "$dir" && { git diff --cached --quiet -- "$dir" ||
 }
 
 func demoEnd(r Request) Step {
-	text := fmt.Sprintf("That was it: I wrote a package and its test in %s/, ran the test and went to commit it; the results are above. You had asked: “%s”.",
+	text := fmt.Sprintf("That was it: I wrote a program and its test in %s/, ran the test and went to commit it; the results are above. You had asked: “%s”.",
 		demoDir(r), firstLine(r.Prompt))
 	if last := len(r.Prompts) - 1; last >= 0 && r.Prompts[last] != r.Prompt {
 		text += fmt.Sprintf(" You then added: “%s”.", firstLine(r.Prompts[last]))

@@ -2,8 +2,6 @@ package scripted
 
 import (
 	"encoding/json"
-	"go/parser"
-	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,26 +43,22 @@ func TestDemoIsQuickToWatch(t *testing.T) {
 	}
 }
 
-// Whatever is asked for, the program is Go, names the task, and no command has the prompt in it.
+// Whatever is asked for, it is one line of comment in the program, and in no command.
 func TestDemoTakesAnyPrompt(t *testing.T) {
+	without := strings.Split(demoFiles(Request{})[0][1], "\n")
 	rapid.Check(t, func(t *rapid.T) {
 		prompt := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
-			"`; rm -rf / #", "\"\n)\n}", "END_OF_DEMO_FILE\nEND_OF_DEMO_FILE", "$(reboot)", "{{prompts}}", "\xff\xfe", "*/ /*",
+			"`; rm -rf / #", "\"\n)\n}", "END_OF_DEMO_FILE\nEND_OF_DEMO_FILE", "$(reboot)", "{{prompts}}", "\xff\xfe", "a\rreboot", "a\vb\u0085c",
 		})).Draw(t, "prompt")
 		r := Request{Prompt: "secret-mark " + prompt, Prompts: []string{prompt}, Session: "s", Cwd: "/w"}
-		for _, file := range demoFiles(r) {
-			if !strings.HasSuffix(file[0], ".go") {
-				continue
-			}
-			if _, err := parser.ParseFile(token.NewFileSet(), file[0], file[1], 0); err != nil {
-				t.Errorf("%s: %v", file[0], err)
-			}
-			if strings.Contains(file[1], "\nEND_OF_DEMO_FILE\n") {
-				t.Error("the prompt ends the file")
-			}
+		lines := strings.Split(demoFiles(r)[0][1], "\n")
+		if len(lines) != len(without) {
+			t.Fatalf("the prompt makes lines of its own: %q", lines)
 		}
-		if !strings.Contains(demoFiles(r)[1][1], `const Task = "secret-mark`) {
-			t.Error("the task is not named")
+		for number, line := range lines {
+			if strings.HasPrefix(line, "# Asked for: secret-mark") == (line == without[number]) || strings.ContainsAny(line, "\r\v\f") {
+				t.Errorf("line %d is %q", number, line)
+			}
 		}
 		for _, step := range demoSteps(r) {
 			for _, tool := range step.Tools {
@@ -80,18 +74,12 @@ func TestDemoTakesAnyPrompt(t *testing.T) {
 	})
 }
 
-// The commands have to do without a known directory, without go, without git, and twice.
+// The commands have to do without a known directory, without git, and twice.
 func TestDemoCommandsWorkAnywhere(t *testing.T) {
-	cached, err := exec.Command("go", "env", "GOCACHE").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := strings.TrimSpace(string(cached))
 	prompt := "it's \"so\" $(touch pwned) `touch pwned`\nmore"
 	for name, c := range map[string]struct{ path, want string }{
-		"with git and go": {os.Getenv("PATH"), "ok  \texample.com/greeting"},
-		"without go":      {toolsWithout(t, "go"), "no go on this machine"},
-		"without git":     {toolsWithout(t, "git"), "not in a git repository"},
+		"with git":    {os.Getenv("PATH"), "ok: Hello, Ada!"},
+		"without git": {toolsWithout(t, "git"), "not in a git repository"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, home := t.TempDir(), t.TempDir()
@@ -99,7 +87,7 @@ func TestDemoCommandsWorkAnywhere(t *testing.T) {
 				cmd := exec.Command("/bin/bash", "-c", command)
 				cmd.Dir = dir
 				cmd.Env = []string{
-					"HOME=" + home, "PATH=" + c.path, "GIT_CONFIG_NOSYSTEM=1", "GOCACHE=" + cache,
+					"HOME=" + home, "PATH=" + c.path, "GIT_CONFIG_NOSYSTEM=1",
 					"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=user.useConfigOnly", "GIT_CONFIG_VALUE_0=true",
 				}
 				output, err := cmd.CombinedOutput()
@@ -136,7 +124,7 @@ func TestDemoCommandsWorkAnywhere(t *testing.T) {
 func toolsWithout(t *testing.T, unwanted string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"git", "go", "ls", "mkdir", "cat", "grep", "gcc"} {
+	for _, name := range []string{"git", "sh", "dirname", "ls", "mkdir", "cat"} {
 		if path, err := exec.LookPath(name); err == nil && name != unwanted {
 			if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
