@@ -11,28 +11,36 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: run
-run: deploy-local ## deploy the stack on an AWS emulator on this machine, and print its outputs
+run: node_modules/.installed build-agent ## start the agent on this machine, and say how to give it a task
+	@bin/berth up --local
+
+.PHONY: stop
+stop: build-agent ## end the agent that `make run` started; its sessions wait for the next one
+	@bin/berth down --local
 
 .PHONY: deploy-local
-deploy-local: setup
+deploy-local: setup ## deploy the stack on an AWS emulator on this machine, and print its outputs
 	@emulator/deploy-local
 
 .PHONY: stop-local
-stop-local: ## end the emulator that `make run` started, and forget what is in it
+stop-local: ## end the emulator that `make deploy-local` started, and forget what is in it
 	@emulator/stop-local
 
 .PHONY: build
-build: ## build bin/berth and bin/infra
-	go build -o bin/ ./cmd/berth
+build: build-agent ## build bin/berth, bin/berthd and bin/infra
 	go build -o bin/infra ./infra
+
+.PHONY: build-agent
+build-agent:
+	go build -o bin/ ./cmd/berth ./cmd/berthd
 
 .PHONY: test
 test: setup build ## run every test: Go, the emulator's own, and end to end
 	go vet ./...
-	go vet -tags e2e ./e2e
+	go vet -tags e2e ./e2e/... ./internal/scripted
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
-	go test -tags e2e -count 1 -timeout 20m -v ./e2e
+	go test -tags e2e -count 1 -timeout 20m -v ./e2e/... ./internal/scripted
 
 .PHONY: golden
 golden: ## renew the golden templates and the generated parts of the documentation
@@ -57,10 +65,11 @@ bench: setup build ## print the figures of docs/measurements.md
 .PHONY: setup
 setup: node_modules/.installed .venv/.installed
 
-# npm may hold back install scripts; the package "node" puts its program in place with one.
+# npm may hold back install scripts; these packages put their programs in place with one.
 node_modules/.installed: package.json package-lock.json
 	npm ci --no-fund --no-audit --loglevel=error
 	@node_modules/.bin/node --version >/dev/null || npm rebuild node
+	@node_modules/.bin/claude --version >/dev/null || npm rebuild @anthropic-ai/claude-code
 	@touch $@
 
 .venv/.installed: emulator/requirements.txt

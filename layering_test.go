@@ -13,10 +13,24 @@ import (
 // run to what it is made of, and never back: a package that is not listed has none, until somebody
 // decides where it stands (docs/architecture.md).
 var arrows = map[string][]string{
-	"berth":                        {}, // this test
-	"berth/cmd/berth":              {"berth/internal/ops"},
-	"berth/infra":                  {"berth/internal/options", "berth/internal/contract"},
-	"berth/internal/ops":           {"berth/internal/cost", "berth/internal/options", "berth/internal/contract"},
+	"berth":           {}, // this test
+	"berth/cmd/berth": {"berth/internal/ops"},
+	"berth/cmd/berthd": {
+		"berth/internal/server", "berth/internal/daemon", "berth/internal/gateway", "berth/internal/claude", "berth/internal/session",
+		"berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
+	},
+	"berth/infra":        {"berth/internal/options", "berth/internal/contract"},
+	"berth/internal/ops": {"berth/internal/cost", "berth/internal/options", "berth/internal/api", "berth/internal/contract"},
+	"berth/internal/daemon": {
+		"berth/internal/claude", "berth/internal/workspace", "berth/internal/session", "berth/internal/api", "berth/internal/contract",
+	},
+	"berth/internal/server":        {"berth/internal/api", "berth/internal/contract"},
+	"berth/internal/gateway":       {"berth/internal/api", "berth/internal/contract"},
+	"berth/internal/workspace":     {"berth/internal/api"},
+	"berth/internal/claude":        {"berth/internal/api", "berth/internal/contract"},
+	"berth/internal/session":       {"berth/internal/api"},
+	"berth/internal/api":           {"berth/internal/contract"},
+	"berth/internal/scripted":      {},
 	"berth/internal/cost":          {"berth/internal/options", "berth/internal/contract"},
 	"berth/internal/cost/costtest": {},
 	"berth/internal/options":       {"berth/internal/contract"},
@@ -24,13 +38,17 @@ var arrows = map[string][]string{
 	"berth/internal/doctest":       {},
 	"berth/bench/synth":            {},
 	"berth/e2e":                    {},
+	"berth/e2e/local":              {},
 }
 
 // forTests says what the tests of a package may import beside that. doctest is for all of them.
 var forTests = map[string][]string{
-	"berth/cmd/berth":     {"berth/internal/cost/costtest"},
-	"berth/e2e":           {"berth/internal/contract"},
-	"berth/internal/cost": {"berth/internal/cost/costtest"},
+	"berth/cmd/berth":       {"berth/internal/cost/costtest"},
+	"berth/e2e":             {"berth/internal/contract"},
+	"berth/e2e/local":       {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/internal/claude": {"berth/internal/scripted"},
+	"berth/internal/daemon": {"berth/internal/scripted"},
+	"berth/internal/cost":   {"berth/internal/cost/costtest"},
 }
 
 // keptOut names what a program may not contain, however far down, and why.
@@ -39,6 +57,12 @@ var keptOut = map[string]map[string]string{
 		"github.com/aws/jsii-runtime-go":  "it starts Node.js when the program starts",
 		"github.com/aws/aws-cdk-go":       "it makes the program 80 MB larger, and only the CDK app needs it",
 		"github.com/cdklabs/cdk-nag-go":   "it checks the stack in tests",
+		"github.com/rogpeppe/go-internal": "it is for tests",
+		"testing":                         "it is for tests",
+	},
+	"berth/cmd/berthd": {
+		"github.com/aws/jsii-runtime-go":  "it starts Node.js when the program starts",
+		"github.com/aws/aws-cdk-go":       "it makes the program 80 MB larger, and only the CDK app needs it",
 		"github.com/rogpeppe/go-internal": "it is for tests",
 		"testing":                         "it is for tests",
 	},

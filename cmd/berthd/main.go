@@ -22,7 +22,7 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
 	Serve  serve  `cmd:"" default:"withargs" help:"Be the agent (the default)."`
-	Health health `cmd:"" help:"Ask the agent that uses this volume whether it is well; exit 0 if it is."`
+	Health health `cmd:"" help:"Ask the agent that uses this volume whether it answers; exit 0 if it does."`
 }
 
 func main() {
