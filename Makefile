@@ -61,6 +61,7 @@ vulncheck: ## look the dependencies up in Go's vulnerability database (needs acc
 .PHONY: bench
 bench: setup build ## print the figures of docs/measurements.md
 	go run ./bench/synth
+	go run ./bench/agent
 
 .PHONY: setup
 setup: node_modules/.installed .venv/.installed

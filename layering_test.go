@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"berth/internal/contract":      {},
 	"berth/internal/doctest":       {},
 	"berth/bench/synth":            {},
+	"berth/bench/agent":            {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/e2e":                    {},
 	"berth/e2e/local":              {},
 }

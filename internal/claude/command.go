@@ -11,6 +11,7 @@ import (
 
 // Dirs are a session's own directories on the work disk, all absolute.
 type Dirs struct {
+	Root   string // all of them are below it
 	Tree   string // where it works
 	Home   string // its HOME
 	Config string // its CLAUDE_CONFIG_DIR: two sessions sharing one corrupt it
@@ -21,6 +22,7 @@ type Dirs struct {
 // DirsBelow names a session's directories below one of its own.
 func DirsBelow(dir string) Dirs {
 	return Dirs{
+		Root: dir,
 		Tree: filepath.Join(dir, "tree"), Home: filepath.Join(dir, "home"), Config: filepath.Join(dir, "config"),
 		Temp: filepath.Join(dir, "tmp"), Lock: filepath.Join(dir, "lock"),
 	}

@@ -189,7 +189,11 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := errors.Join(os.RemoveAll(r.dirs.Tree), r.dirs.Make()); err != nil {
+	// An attempt that was cut off may have left something, beside the tree too.
+	if err := os.RemoveAll(r.dirs.Root); err != nil {
+		return err
+	}
+	if err := r.dirs.Make(); err != nil {
 		return err
 	}
 	branch := "main"
