@@ -1,4 +1,4 @@
-"""Runs the AWS emulator that berth's end-to-end tests and `make run` use.
+"""Runs the AWS emulator that berth's end-to-end tests and `make deploy-local` use.
 
     python emulator/launch.py [--port N] [--endpoint-file PATH] [--with-parent]
 
