@@ -1,0 +1,136 @@
+package ops
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// escapes are the sequences that a terminal acts on: those with parameters (colours, movements), strings
+// (titles, links, device control; ended by BEL or ST) and the short ones. Each introducer has a one-byte form
+// of the range C1 beside that with ESC. A string that is not ended within its line is not one: only its
+// introducer goes, so that it cannot take what follows with it.
+var escapes = regexp.MustCompile(`(?:\x1b\[|\x{9b})[0-?]*[ -/]*[@-~]` +
+	`|(?:\x1b[\]PX^_]|[\x{9d}\x{90}\x{98}\x{9e}\x{9f}])[^\n\x07\x1b\x{9c}]*(?:\x07|\x1b\\|\x{9c})` +
+	`|\x1b[ -/]*[0-~]`)
+
+// printable is a text without anything that a terminal acts on or that hides what is there, such as escape
+// sequences, control characters and marks that turn the direction of writing; newlines and tabs stay. A
+// carriage return becomes a newline, for nothing may be written over.
+func printable(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
+		return text
+	}
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = escapes.ReplaceAllString(text, "")
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t':
+			return r
+		case r == '\r', r == '\u2028', r == '\u2029', r == '\v', r == '\f', r == '\u0085':
+			return '\n'
+		case r == '\u200d', r == '\u200c': // these join and part letters and emoji
+			return r
+		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// oneLine is a text as one line of at most so many columns.
+func oneLine(text string, width int) string {
+	if most := 16 * width; len(text) > most { // a text of megabytes is not looked at to its end
+		text = text[:most]
+	}
+	return cut(strings.Join(strings.Fields(printable(text)), " "), width)
+}
+
+// cut shortens a line to at most so many columns, and marks where it was cut.
+func cut(line string, width int) string {
+	used, end := 0, 0 // end is where the mark still has room
+	for i, r := range line {
+		if used <= width-1 {
+			end = i
+		}
+		if used += columns(r); used > width {
+			return line[:end] + "…"
+		}
+	}
+	return line
+}
+
+// columns is how much of a terminal's width a character takes, as terminals have it nearly everywhere: none
+// for marks on other characters, two for ideographs and emoji (https://www.unicode.org/reports/tr11/).
+func columns(r rune) int {
+	switch {
+	case r < 0x300:
+		return 1
+	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+		return 0
+	case r >= 0x1100 && r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf && r != 0x303f, r >= 0xac00 && r <= 0xd7a3,
+		r >= 0xf900 && r <= 0xfaff, r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60,
+		r >= 0xffe0 && r <= 0xffe6, r >= 0x1f300 && r <= 0x1faff, r >= 0x20000 && r <= 0x3fffd:
+		return 2
+	}
+	return 1
+}
+
+// shortID is the part of a session's id that people type: its random end. A UUIDv7 begins with the time.
+func shortID(id string) string {
+	if len(id) <= 12 {
+		return printable(id)
+	}
+	return printable(id[len(id)-12:])
+}
+
+// age is how long ago something was.
+func age(then, now time.Time) string { return duration(max(now.Sub(then), 0).Seconds()) }
+
+// duration is a number of seconds for people: two units at most.
+func duration(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	day := 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
+	case d < day:
+		return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%d d %d h", d/day, d%day/time.Hour)
+}
+
+// money is an amount of US dollars for people. Small ones keep two digits that say something.
+func money(dollars float64) string {
+	switch {
+	case dollars > 0 && dollars < 0.0001:
+		return "<$0.0001"
+	case dollars > 0 && dollars < 0.01:
+		return fmt.Sprintf("$%.4f", dollars)
+	}
+	return fmt.Sprintf("$%.2f", dollars)
+}
+
+// count is a number for people: 950, 12.3k, 4.5M.
+func count(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d", n)
+	case n < 999_950:
+		return fmt.Sprintf("%.1fk", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%.1fM", float64(n)/1e6)
+}
+
+// plural is a number of things.
+func plural(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}
