@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	kongcompletion "github.com/jotaen/kong-completion"
 
 	"berth/internal/ops"
 )
@@ -18,7 +19,21 @@ import (
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	Cost ops.Cost `cmd:"" help:"Estimate what a deployment costs a month."`
+	Up     ops.Up     `cmd:"" group:"The agent" help:"Make sure that the agent is there."`
+	Down   ops.Down   `cmd:"" group:"The agent" help:"End the agent; its sessions wait."`
+	Status ops.Status `cmd:"" group:"The agent" help:"Show how the agent is."`
+
+	Run    ops.Run    `cmd:"" group:"Sessions" help:"Hand in a task, and follow it to its end."`
+	Ps     ops.Ps     `cmd:"" group:"Sessions" help:"List sessions."`
+	Show   ops.Show   `cmd:"" group:"Sessions" help:"Show everything about a session."`
+	Logs   ops.Logs   `cmd:"" group:"Sessions" help:"Show what a session says and does."`
+	Send   ops.Send   `cmd:"" group:"Sessions" help:"Send a session a further message."`
+	Stop   ops.Stop   `cmd:"" group:"Sessions" help:"End a session."`
+	Resume ops.Resume `cmd:"" group:"Sessions" help:"Take an ended session up again."`
+	Diff   ops.Diff   `cmd:"" group:"Sessions" help:"Show what a session changed."`
+
+	Cost       ops.Cost                  `cmd:"" group:"Other" help:"Estimate what a deployment costs a month."`
+	Completion kongcompletion.Completion `cmd:"" group:"Other" help:"Print how to have the shell complete berth's verbs and flags."`
 }
 
 func main() {
@@ -41,6 +56,7 @@ func run(ctx context.Context, args []string, stdio ops.Stdio) error {
 	if err != nil {
 		return err
 	}
+	kongcompletion.Register(parser) // answers the shell and exits if it is the shell that asks
 	command, err := parser.Parse(args)
 	if err != nil {
 		return &ops.UsageError{Err: fmt.Errorf("%w; see berth --help", err)}

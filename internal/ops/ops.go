@@ -5,17 +5,23 @@
 package ops
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"strings"
+
+	"berth/internal/api"
 )
 
-// Exit codes of the command. Verbs that have more of them document those in their help.
+// Exit codes of the command. A verb's help lists those that it has.
 const (
-	ExitOK     = 0
-	ExitFailed = 1
-	ExitUsage  = 2
+	ExitOK          = 0
+	ExitFailed      = 1   // also: the session failed or was cancelled
+	ExitUsage       = 2   // a flag, an argument or a value cannot be used
+	ExitUnreachable = 3   // no agent answers
+	ExitLimit       = 4   // a limit that the user set ended the session
+	ExitInterrupted = 130 // Ctrl-C; a session goes on
 )
 
 // Stdio is where a verb reads and writes, and the environment that it reads.
@@ -42,6 +48,19 @@ func ExitCode(err error) int {
 		return ExitOK
 	case errors.As(err, &usage):
 		return ExitUsage
+	case errors.Is(err, context.Canceled):
+		return ExitInterrupted
+	case errors.Is(err, api.ErrUnreachable):
+		return ExitUnreachable
+	}
+	var said *api.Error
+	if errors.As(err, &said) {
+		switch {
+		case said.Code.Limit():
+			return ExitLimit
+		case said.Code == api.CodeBadRequest, said.Code == api.CodePromptTooLarge:
+			return ExitUsage
+		}
 	}
 	return ExitFailed
 }

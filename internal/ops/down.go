@@ -1,0 +1,66 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"berth/internal/api"
+)
+
+// Down is the verb `berth down`: it ends the agent.
+type Down struct {
+	Target
+}
+
+// Help is the long help.
+func (Down) Help() string {
+	return `Sessions that run are interrupted, and go on when the agent is up again. Nothing is deleted.
+
+Examples:
+  berth down --local
+
+Exit codes: 0 no agent runs; 1 it could not be ended.`
+}
+
+// Run ends the agent and waits until it has gone.
+func (d *Down) Run(ctx context.Context, stdio Stdio) error {
+	client, err := d.connect(stdio)
+	var status *api.Status
+	if err == nil {
+		status, err = client.Status(ctx)
+	}
+	if errors.Is(err, api.ErrUnreachable) {
+		fmt.Fprintln(stdio.Err, "berth: no agent runs")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if count := status.Sessions[api.Running] + status.Sessions[api.Preparing]; count > 0 {
+		fmt.Fprintf(stdio.Err, "berth: %d running sessions are interrupted; they go on when the agent is up again\n", count)
+	}
+	// The agent itself said so, and proved to be it by the token.
+	if err := syscall.Kill(status.PID, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("ending the agent, process %d: %w", status.PID, err)
+	}
+	ticker, late := time.NewTicker(lookEvery), time.NewTimer(downTime)
+	defer ticker.Stop()
+	defer late.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if errors.Is(syscall.Kill(status.PID, 0), syscall.ESRCH) {
+				fmt.Fprintln(stdio.Err, "berth: the agent has ended")
+				return nil
+			}
+		case <-late.C:
+			return fmt.Errorf("the agent, process %d, has not ended after %v; its log is %s", status.PID, downTime, filepath.Join(status.Data, logFile))
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"berth/internal/api"
+)
+
+// Limits are the options of a session that `berth run` and `berth resume` share.
+type Limits struct {
+	Model          string        `name:"model" placeholder:"NAME" help:"The model, as Claude Code names it."`
+	MaxTurns       int           `name:"max-turns" placeholder:"N" help:"End it after so many replies of the model."`
+	MaxBudgetUSD   float64       `name:"max-budget-usd" placeholder:"X" help:"End it when it has spent so many US dollars on the model."`
+	Timeout        time.Duration `name:"timeout" placeholder:"D" help:"End it after so much time of work, such as 90s or 2h; the queue does not count."`
+	PermissionMode string        `name:"permission-mode" placeholder:"MODE" help:"bypassPermissions (the default), acceptEdits, dontAsk, default or plan. There is nobody to ask: what Claude Code would ask for is denied."`
+}
+
+func (l *Limits) options() api.Options {
+	return api.Options{
+		Model: l.Model, PermissionMode: l.PermissionMode,
+		MaxTurns: l.MaxTurns, MaxBudgetUSD: l.MaxBudgetUSD, TimeoutSeconds: l.Timeout.Seconds(),
+	}
+}
+
+// Run is the verb `berth run`: it hands in a task and follows it to its end.
+type Run struct {
+	Target
+	Prompt string `arg:"" optional:"" help:"What Claude Code is asked to do. Without it, or as -, it is read from standard input."`
+	File   string `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the prompt from a file."`
+	Repo   string `name:"repo" placeholder:"URL|DIR" help:"The repository to clone: a URL or a directory on the agent's machine. Without one the session starts in an empty repository."`
+	Ref    string `name:"ref" placeholder:"REF" help:"The branch, tag or commit to start from."`
+	Limits `group:"Limits and options"`
+	Detach bool `name:"detach" short:"d" help:"Print the session's id and return."`
+	JSON   bool `name:"json" help:"Write the session's events, a JSON object a line, after its id."`
+}
+
+// Help is the long help.
+func (Run) Help() string {
+	return `The first line of standard output is the session's id, alone. What Claude says and does follows on
+standard output, all else is on standard error.
+
+Examples:
+  berth run "Add a test for the parser, and make it pass" --repo .
+  berth run --repo https://github.com/example/project --ref main --max-budget-usd 2 "Fix issue 12"
+  git diff | berth run - --timeout 10m
+  id=$(berth run --detach --file task.md); berth logs -f "$id"
+
+Exit codes: 0 it succeeded; 1 it failed, or was cancelled; 2 a flag, the prompt or the repository cannot be
+used; 3 the agent cannot be reached; 4 a limit (turns, budget, time) ended it; 130 Ctrl-C: the session goes on.`
+}
+
+// Run hands the task in.
+func (r *Run) Run(ctx context.Context, stdio Stdio) error {
+	task, err := r.task(stdio)
+	if err != nil {
+		return &UsageError{err}
+	}
+	client, err := r.connect(stdio)
+	if err != nil {
+		return err
+	}
+	session, err := client.Create(ctx, task)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(stdio.Out, session.ID); err != nil || r.Detach {
+		return err
+	}
+	return followToEnd(ctx, stdio, client, session.ID, 0, r.JSON)
+}
+
+func (r *Run) task(stdio Stdio) (api.NewSession, error) {
+	prompt, err := readPrompt(stdio, r.Prompt, r.File)
+	if err != nil {
+		return api.NewSession{}, err
+	}
+	task := api.NewSession{Prompt: prompt, Repo: r.Repo, Ref: r.Ref, Options: r.options()}
+	if info, err := os.Stat(r.Repo); err == nil && info.IsDir() {
+		if task.Repo, err = filepath.Abs(r.Repo); err != nil {
+			return task, err
+		}
+	}
+	return task, task.Check()
+}
+
+// readPrompt takes a prompt from an argument, a file or standard input.
+func readPrompt(stdio Stdio, argument, file string) (string, error) {
+	switch {
+	case argument != "" && argument != "-" && file != "":
+		return "", errors.New("there is a prompt and --file; give one of them")
+	case argument != "" && argument != "-":
+		return argument, nil
+	case file != "":
+		opened, err := os.Open(file)
+		if err != nil {
+			return "", err
+		}
+		defer opened.Close() //nolint:errcheck // it was only read
+		return readText(opened)
+	}
+	if in, ok := stdio.In.(*os.File); ok && argument == "" && term.IsTerminal(int(in.Fd())) {
+		return "", errors.New("there is no prompt; give it as an argument, with --file, or on standard input")
+	}
+	return readText(stdio.In)
+}
+
+// readText reads no more than it takes to see that a text is too long.
+func readText(from io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(from, api.MaxPrompt+2))
+	return strings.TrimSuffix(string(text), "\n"), err
+}
+
+// followToEnd shows a session until it has ended. Its error is how the session ended, if not well.
+func followToEnd(ctx context.Context, stdio Stdio, client *api.Client, id string, from int, asJSON bool) error {
+	session, err := follow(ctx, stdio, client, id, from, followOptions{Follow: true, JSON: asJSON, Summary: true})
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: the session goes on; follow it with `berth logs -f %[2]s`, end it with `berth stop %[2]s`", ctx.Err(), shortID(id))
+	}
+	if err != nil {
+		return err
+	}
+	return ended(session)
+}
+
+// ended is the error of a session that did not succeed.
+func ended(session *api.Session) error {
+	switch {
+	case session.State == api.Succeeded:
+		return nil
+	case session.Error != nil:
+		// Its codes are the session's, which exit otherwise than a refused request's.
+		if session.Error.Code.Limit() {
+			return fmt.Errorf("session %s: %w", shortID(session.ID), session.Error)
+		}
+		return fmt.Errorf("session %s failed: %s", shortID(session.ID), session.Error.Message)
+	}
+	return fmt.Errorf("session %s was %s", shortID(session.ID), session.State)
+}

@@ -1,0 +1,65 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"berth/internal/api"
+)
+
+// Target says which agent a verb is for.
+type Target struct {
+	Local bool `name:"local" default:"true" help:"The agent on this machine, which is the default. BERTH_DATA names its volume."`
+}
+
+// connect finds the agent. It sends nothing yet.
+func (Target) connect(stdio Stdio) (*api.Client, error) {
+	data, err := api.LocalData(stdio.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := api.ReadEndpoint(data)
+	if err != nil {
+		return nil, err
+	}
+	return api.NewClient(endpoint), nil
+}
+
+// findSession finds a session by its id or by a part of it from either end that no other one has; an empty id
+// is the newest.
+func findSession(ctx context.Context, client *api.Client, id string) (*api.Session, error) {
+	sessions, err := client.Sessions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if id == "" {
+		if len(sessions) == 0 {
+			return nil, fmt.Errorf("there is no session yet; start one with `berth run`")
+		}
+		return &sessions[len(sessions)-1], nil
+	}
+	var found []*api.Session
+	for i := range sessions {
+		if each := sessions[i].ID; strings.HasPrefix(each, id) || strings.HasSuffix(each, id) {
+			found = append(found, &sessions[i])
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("there is no session %q; `berth ps --all` lists those that there are", id)
+	case 1:
+		return found[0], nil
+	}
+	return nil, &UsageError{fmt.Errorf("%d sessions have an id like %q, among them %s and %s; give more of it", len(found), id, found[0].ID, found[1].ID)}
+}
+
+// connected finds the agent and a session of it.
+func (t Target) connected(ctx context.Context, stdio Stdio, id string) (*api.Client, *api.Session, error) {
+	client, err := t.connect(stdio)
+	if err != nil {
+		return nil, nil, err
+	}
+	session, err := findSession(ctx, client, id)
+	return client, session, err
+}

@@ -1,0 +1,213 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"berth/internal/api"
+	"berth/internal/contract"
+)
+
+const (
+	// upTime is how long an agent may take to answer after its start.
+	upTime = 60 * time.Second
+	// downTime is how long an agent may take to interrupt its sessions and go.
+	downTime = contract.StopTimeoutSeconds * time.Second
+	lookEvery = 50 * time.Millisecond
+
+	logFile = "berthd.log"
+)
+
+// Up is the verb `berth up`: it makes sure that the agent is there.
+type Up struct {
+	Target
+}
+
+// Help is the long help.
+func (Up) Help() string {
+	return `It starts berthd in the background, with a directory as its volume, unless it answers already. Sessions that
+an earlier agent left unfinished there go on by themselves. Without ANTHROPIC_API_KEY the model is a scripted
+stand-in, which shows a whole session and costs nothing.
+
+  ANTHROPIC_API_KEY    the key of the Messages API
+  ANTHROPIC_BASE_URL   another Messages API than Anthropic's
+  BERTH_DATA           the volume; $XDG_DATA_HOME/berth or ~/.local/share/berth without it
+  BERTH_LISTEN         the address; 127.0.0.1:8787 without it, port 0 picks a free one
+  BERTH_MAX_SESSIONS   how many sessions run at once; 4 without it
+  BERTH_CLAUDE         the Claude Code CLI
+
+Examples:
+  berth up --local
+  ANTHROPIC_API_KEY=$(cat key) BERTH_MAX_SESSIONS=2 berth up --local
+
+Exit codes: 0 the agent answers; 1 it could not be started.`
+}
+
+// Run starts the agent if it is not there, and says where it is.
+func (u *Up) Run(ctx context.Context, stdio Stdio) error {
+	data, err := api.LocalData(stdio.Getenv)
+	if err != nil {
+		return err
+	}
+	if endpoint, ok := answers(ctx, data); ok {
+		fmt.Fprintln(stdio.Err, "berth: the agent is up already")
+		return u.say(stdio, endpoint, data)
+	}
+	agent, err := startAgent(stdio, data)
+	if err != nil {
+		return err
+	}
+	endpoint, err := agent.wait(ctx, data)
+	if err != nil {
+		return err
+	}
+	return u.say(stdio, endpoint, data)
+}
+
+func (u *Up) say(stdio Stdio, endpoint api.Endpoint, data string) error {
+	_, err := fmt.Fprintf(stdio.Out, "The agent answers at %s (volume %s).\nNext:  %s run \"Write a program that greets, and a test for it\"\n",
+		endpoint.URL, data, os.Args[0])
+	return err
+}
+
+// answers reports whether an agent uses the volume and answers.
+func answers(ctx context.Context, data string) (api.Endpoint, bool) {
+	endpoint, err := api.ReadEndpoint(data)
+	if err != nil {
+		return endpoint, false
+	}
+	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err = api.NewClient(endpoint).Status(limited)
+	return endpoint, err == nil
+}
+
+// startedAgent is a berthd that was just started.
+type startedAgent struct {
+	log   string // its log file
+	from  int64  // where its own lines begin
+	ended chan error
+}
+
+// startAgent starts berthd in a session of its own, so that it outlives the terminal.
+func startAgent(stdio Stdio, data string) (*startedAgent, error) {
+	program, err := findProgram("berthd")
+	if err != nil {
+		return nil, err
+	}
+	cli, err := findCLI(stdio)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the volume: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(data, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the agent's log: %w", err)
+	}
+	defer log.Close() //nolint:errcheck // only the agent writes to it
+	info, err := log.Stat()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.Command(program)
+	if key := stdio.Getenv(contract.EnvAnthropicAPIKey); key == "" {
+		fmt.Fprintln(stdio.Err, "berth: no ANTHROPIC_API_KEY is set: the model is a scripted stand-in, which shows a whole session and costs nothing")
+		command.Args = append(command.Args, "--scripted")
+	}
+	command.Env = append(os.Environ(), contract.EnvData+"="+data, contract.EnvClaude+"="+cli)
+	command.Dir = "/" // not in the way of whoever wants to remove this one
+	command.Stdout, command.Stderr = log, log
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("starting the agent: %w", err)
+	}
+	agent := &startedAgent{log: log.Name(), from: info.Size(), ended: make(chan error, 1)}
+	go func() { agent.ended <- command.Wait() }()
+	return agent, nil
+}
+
+// wait waits until the agent answers.
+func (a *startedAgent) wait(ctx context.Context, data string) (api.Endpoint, error) {
+	ticker, late := time.NewTicker(lookEvery), time.NewTimer(upTime)
+	defer ticker.Stop()
+	defer late.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if endpoint, ok := answers(ctx, data); ok {
+				return endpoint, nil
+			}
+		case err := <-a.ended:
+			// Another `berth up` may have been faster; its agent holds the volume.
+			if endpoint, ok := answers(ctx, data); ok {
+				return endpoint, nil
+			}
+			return api.Endpoint{}, fmt.Errorf("the agent did not start: %s", a.lastLine(err))
+		case <-late.C:
+			return api.Endpoint{}, fmt.Errorf("the agent does not answer after %v; its log is %s", upTime, a.log)
+		case <-ctx.Done():
+			return api.Endpoint{}, ctx.Err()
+		}
+	}
+}
+
+// lastLine is the last thing that the agent logged: why it ended.
+func (a *startedAgent) lastLine(ended error) string {
+	text, err := os.ReadFile(a.log)
+	if err != nil || int64(len(text)) <= a.from {
+		return fmt.Sprintf("%v; its log is %s", ended, a.log)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text[a.from:])), "\n")
+	return strings.TrimPrefix(printable(lines[len(lines)-1]), "berthd: ")
+}
+
+// findProgram finds a program beside this one, else in PATH.
+func findProgram(name string) (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), name); executable(beside) {
+			return beside, nil
+		}
+	}
+	found, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%s is neither beside berth nor in PATH; `make build` builds both", name)
+	}
+	return filepath.Abs(found)
+}
+
+// findCLI finds the Claude Code CLI: where BERTH_CLAUDE says, else in the node_modules of the checkout that this
+// program was built in, else in PATH.
+func findCLI(stdio Stdio) (string, error) {
+	if named := stdio.Getenv(contract.EnvClaude); named != "" {
+		return filepath.Abs(named)
+	}
+	if self, err := os.Executable(); err == nil {
+		for dir := filepath.Dir(self); ; dir = filepath.Dir(dir) {
+			if cli := filepath.Join(dir, "node_modules", ".bin", "claude"); executable(cli) {
+				return cli, nil
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	found, err := exec.LookPath("claude")
+	if err != nil {
+		return "", errors.New("the Claude Code CLI is not there; `make setup` installs it, or name it with BERTH_CLAUDE")
+	}
+	return filepath.Abs(found)
+}
+
+func executable(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
