@@ -36,8 +36,20 @@ type cli struct {
 	Completion kongcompletion.Completion `cmd:"" group:"Other" help:"Print how to have the shell complete berth's verbs and flags."`
 }
 
+const description = `A place to live for Claude Code: an always-on agent, on this machine or in your own AWS account.
+
+Start here:
+  berth up --local                       start the agent on this machine
+  berth run "Write a program that greets, and a test for it"
+  berth diff                             what it changed
+  berth run --help                       more of what a task can be
+
+Exit codes: 0 done; 1 failed; 2 a flag or a value cannot be used; 3 the agent cannot be reached; 4 a limit ended
+the session; 130 Ctrl-C.`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	err := run(ctx, os.Args[1:], ops.OSStdio())
 	stop()
 	if err != nil {
@@ -50,7 +62,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdio ops.Stdio) error {
 	parser, err := kong.New(&cli{}, kong.Name("berth"), kong.Writers(stdio.Out, stdio.Err),
-		kong.Description("A place to live for Claude Code: an always-on agent in your own AWS account."),
+		kong.Description(description),
 		kong.Vars{"version": version()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(stdio))
 	if err != nil {

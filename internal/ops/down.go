@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,7 +46,10 @@ func (d *Down) Run(ctx context.Context, stdio Stdio) error {
 	if count := status.Sessions[api.Running] + status.Sessions[api.Preparing]; count > 0 {
 		fmt.Fprintf(stdio.Err, "berth: %d running sessions are interrupted; they go on when the agent is up again\n", count)
 	}
-	// The agent itself said so, and proved to be it by the token.
+	// The agent itself said so, to somebody who has the token. Of a number below 2 a signal would reach others.
+	if status.PID < 2 {
+		return fmt.Errorf("the agent does not tell its process: it says %d; are berth and berthd of the same version?", status.PID)
+	}
 	if err := syscall.Kill(status.PID, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("ending the agent, process %d: %w", status.PID, err)
 	}
@@ -53,7 +59,7 @@ func (d *Down) Run(ctx context.Context, stdio Stdio) error {
 	for {
 		select {
 		case <-ticker.C:
-			if errors.Is(syscall.Kill(status.PID, 0), syscall.ESRCH) {
+			if gone(status.PID) {
 				fmt.Fprintln(stdio.Err, "berth: the agent has ended")
 				return nil
 			}
@@ -63,4 +69,19 @@ func (d *Down) Run(ctx context.Context, stdio Stdio) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// gone reports whether a process has ended. One that has, and that nobody has asked for its exit status, still
+// has its number: in a container, process 1 often asks nobody.
+func gone(pid int) bool {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return true
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist) && runtime.GOOS == "linux"
+	}
+	// The state follows the name, which is in parentheses and may have some of its own (proc(5)).
+	_, state, found := strings.Cut(string(stat[max(strings.LastIndex(string(stat), ")"), 0):]), ") ")
+	return found && (strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X"))
 }

@@ -40,6 +40,20 @@ type UsageError struct{ Err error }
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
 
+// usage marks an error as the caller's, unless it came of being interrupted.
+func usage(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &UsageError{err}
+}
+
+// interruptedError is how a verb ends at Ctrl-C that has something to say about it.
+type interruptedError struct{ text string }
+
+func (e *interruptedError) Error() string { return e.text }
+func (e *interruptedError) Unwrap() error { return context.Canceled }
+
 // ExitCode is what the process exits with after err.
 func ExitCode(err error) int {
 	var usage *UsageError
@@ -80,5 +94,9 @@ func Lines(err error) []string {
 		}
 		return lines
 	}
-	return []string{strings.Join(strings.Fields(err.Error()), " ")}
+	if err == context.Canceled { //nolint:errorlint // one that wraps it says more
+		return []string{"interrupted"}
+	}
+	// The text may hold others' words: the agent's, a session's, a file's name.
+	return []string{strings.Join(strings.Fields(printable(err.Error())), " ")}
 }

@@ -2,15 +2,10 @@ package ops
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"berth/internal/api"
 )
@@ -34,10 +29,10 @@ func (l *Limits) options() api.Options {
 // Run is the verb `berth run`: it hands in a task and follows it to its end.
 type Run struct {
 	Target
-	Prompt string `arg:"" optional:"" help:"What Claude Code is asked to do. Without it, or as -, it is read from standard input."`
-	File   string `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the prompt from a file."`
-	Repo   string `name:"repo" placeholder:"URL|DIR" help:"The repository to clone: a URL or a directory on the agent's machine. Without one the session starts in an empty repository."`
-	Ref    string `name:"ref" placeholder:"REF" help:"The branch, tag or commit to start from."`
+	Prompt *string `arg:"" optional:"" help:"What Claude Code is asked to do. Without it, or as -, it is read from standard input."`
+	File   string  `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the prompt from a file."`
+	Repo   string  `name:"repo" placeholder:"URL|DIR" help:"The repository to clone: a URL or a directory on the agent's machine. Without one the session starts in an empty repository."`
+	Ref    string  `name:"ref" placeholder:"REF" help:"The branch, tag or commit to start from."`
 	Limits `group:"Limits and options"`
 	Detach bool `name:"detach" short:"d" help:"Print the session's id and return."`
 	JSON   bool `name:"json" help:"Write the session's events, a JSON object a line, after its id."`
@@ -60,9 +55,9 @@ used; 3 the agent cannot be reached; 4 a limit (turns, budget, time) ended it; 1
 
 // Run hands the task in.
 func (r *Run) Run(ctx context.Context, stdio Stdio) error {
-	task, err := r.task(stdio)
+	task, err := r.task(ctx, stdio)
 	if err != nil {
-		return &UsageError{err}
+		return usage(ctx, err)
 	}
 	client, err := r.connect(stdio)
 	if err != nil {
@@ -78,8 +73,8 @@ func (r *Run) Run(ctx context.Context, stdio Stdio) error {
 	return followToEnd(ctx, stdio, client, session.ID, 0, r.JSON)
 }
 
-func (r *Run) task(stdio Stdio) (api.NewSession, error) {
-	prompt, err := readPrompt(stdio, r.Prompt, r.File)
+func (r *Run) task(ctx context.Context, stdio Stdio) (api.NewSession, error) {
+	prompt, err := readPrompt(ctx, stdio, r.Prompt, r.File)
 	if err != nil {
 		return api.NewSession{}, err
 	}
@@ -92,38 +87,11 @@ func (r *Run) task(stdio Stdio) (api.NewSession, error) {
 	return task, task.Check()
 }
 
-// readPrompt takes a prompt from an argument, a file or standard input.
-func readPrompt(stdio Stdio, argument, file string) (string, error) {
-	switch {
-	case argument != "" && argument != "-" && file != "":
-		return "", errors.New("there is a prompt and --file; give one of them")
-	case argument != "" && argument != "-":
-		return argument, nil
-	case file != "":
-		opened, err := os.Open(file)
-		if err != nil {
-			return "", err
-		}
-		defer opened.Close() //nolint:errcheck // it was only read
-		return readText(opened)
-	}
-	if in, ok := stdio.In.(*os.File); ok && argument == "" && term.IsTerminal(int(in.Fd())) {
-		return "", errors.New("there is no prompt; give it as an argument, with --file, or on standard input")
-	}
-	return readText(stdio.In)
-}
-
-// readText reads no more than it takes to see that a text is too long.
-func readText(from io.Reader) (string, error) {
-	text, err := io.ReadAll(io.LimitReader(from, api.MaxPrompt+2))
-	return strings.TrimSuffix(string(text), "\n"), err
-}
-
 // followToEnd shows a session until it has ended. Its error is how the session ended, if not well.
 func followToEnd(ctx context.Context, stdio Stdio, client *api.Client, id string, from int, asJSON bool) error {
 	session, err := follow(ctx, stdio, client, id, from, followOptions{Follow: true, JSON: asJSON, Summary: true})
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w: the session goes on; follow it with `berth logs -f %[2]s`, end it with `berth stop %[2]s`", ctx.Err(), shortID(id))
+		return &interruptedError{fmt.Sprintf("session %[1]s goes on; follow it with `berth logs -f %[1]s`, end it with `berth stop %[1]s`", shortID(id))}
 	}
 	if err != nil {
 		return err

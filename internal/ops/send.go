@@ -10,10 +10,10 @@ import (
 // Send is the verb `berth send`: a further message to a session.
 type Send struct {
 	Target
-	ID      string `arg:"" help:"The session, by its id or a part of it."`
-	Message string `arg:"" optional:"" help:"The message. Without it, or as -, it is read from standard input."`
-	File    string `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the message from a file."`
-	Follow  bool   `name:"follow" help:"Follow the session to its end, and exit as berth run does."`
+	ID      string  `arg:"" help:"The session, by its id or a part of it."`
+	Message *string `arg:"" optional:"" help:"The message. Without it, or as -, it is read from standard input."`
+	File    string  `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the message from a file."`
+	Follow  bool    `name:"follow" help:"Follow the session to its end, and exit as berth run does."`
 }
 
 // Help is the long help.
@@ -30,12 +30,12 @@ reached; with --follow those of berth run.`
 
 // Run sends the message.
 func (s *Send) Run(ctx context.Context, stdio Stdio) error {
-	text, err := readPrompt(stdio, s.Message, s.File)
+	text, err := readPrompt(ctx, stdio, s.Message, s.File)
 	if err == nil {
 		err = api.CheckMessage(text)
 	}
 	if err != nil {
-		return &UsageError{err}
+		return usage(ctx, err)
 	}
 	client, session, err := s.connected(ctx, stdio, s.ID)
 	if err != nil {

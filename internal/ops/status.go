@@ -28,18 +28,18 @@ reached.`
 
 // Run writes the status to stdio.Out.
 func (s *Status) Run(ctx context.Context, stdio Stdio) error {
-	client, err := s.connect(stdio)
+	endpoint, err := s.endpoint(stdio)
 	if err != nil {
 		return err
 	}
-	status, err := client.Status(ctx)
+	status, err := api.NewClient(endpoint).Status(ctx)
 	if err != nil {
 		return err
 	}
 	if s.JSON {
 		err = writeJSON(stdio.Out, status)
 	} else {
-		err = writeStatus(stdio.Out, status, time.Now())
+		err = writeStatus(stdio.Out, status, endpoint.URL, time.Now())
 	}
 	if err == nil && len(status.Problems) > 0 {
 		err = fmt.Errorf("sessions do not run: %s", status.Problems[0])
@@ -47,9 +47,10 @@ func (s *Status) Run(ctx context.Context, stdio Stdio) error {
 	return err
 }
 
-func writeStatus(to io.Writer, status *api.Status, now time.Time) error {
+func writeStatus(to io.Writer, status *api.Status, address string, now time.Time) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "agent\tberthd %s, up for %s, process %d\n", status.Version, age(status.StartedAt, now), status.PID)
+	fmt.Fprintf(table, "address\t%s\n", address)
 	fmt.Fprintf(table, "claude\t%s\n", status.ClaudeVersion)
 	fmt.Fprintf(table, "model\t%s (key: %s)\n", status.Model, status.Key)
 	fmt.Fprintf(table, "volume\t%s\n", status.Data)

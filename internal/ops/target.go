@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"berth/internal/api"
@@ -13,22 +14,34 @@ type Target struct {
 	Local bool `name:"local" default:"true" help:"The agent on this machine, which is the default. BERTH_DATA names its volume."`
 }
 
-// connect finds the agent. It sends nothing yet.
-func (Target) connect(stdio Stdio) (*api.Client, error) {
+// endpoint finds the agent.
+func (Target) endpoint(stdio Stdio) (api.Endpoint, error) {
 	data, err := api.LocalData(stdio.Getenv)
 	if err != nil {
-		return nil, err
+		return api.Endpoint{}, err
 	}
-	endpoint, err := api.ReadEndpoint(data)
+	return api.ReadEndpoint(data)
+}
+
+// connect finds the agent. It sends nothing yet.
+func (t Target) connect(stdio Stdio) (*api.Client, error) {
+	endpoint, err := t.endpoint(stdio)
 	if err != nil {
 		return nil, err
 	}
 	return api.NewClient(endpoint), nil
 }
 
+// wholeID is what a session's id looks like.
+var wholeID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
 // findSession finds a session by its id or by a part of it from either end that no other one has; an empty id
 // is the newest.
 func findSession(ctx context.Context, client *api.Client, id string) (*api.Session, error) {
+	id = strings.ToLower(id)
+	if wholeID.MatchString(id) {
+		return client.Session(ctx, id)
+	}
 	sessions, err := client.Sessions(ctx)
 	if err != nil {
 		return nil, err
@@ -47,7 +60,7 @@ func findSession(ctx context.Context, client *api.Client, id string) (*api.Sessi
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("there is no session %q; `berth ps --all` lists those that there are", id)
+		return nil, fmt.Errorf("there is no session %.80q; `berth ps --all` lists those that there are", id)
 	case 1:
 		return found[0], nil
 	}

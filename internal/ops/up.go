@@ -1,9 +1,11 @@
 package ops
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,10 +21,15 @@ const (
 	// upTime is how long an agent may take to answer after its start.
 	upTime = 60 * time.Second
 	// downTime is how long an agent may take to interrupt its sessions and go.
-	downTime = contract.StopTimeoutSeconds * time.Second
+	downTime  = contract.StopTimeoutSeconds * time.Second
 	lookEvery = 50 * time.Millisecond
 
 	logFile = "berthd.log"
+
+	// scriptedModel is what the status has for the model that needs no key.
+	scriptedModel = "scripted"
+	// inUse is part of what berthd says when another one has the volume.
+	inUse = "another berthd uses this volume"
 )
 
 // Up is the verb `berth up`: it makes sure that the agent is there.
@@ -56,8 +63,11 @@ func (u *Up) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	if endpoint, ok := answers(ctx, data); ok {
+	if endpoint, status := answers(ctx, data); status != nil {
 		fmt.Fprintln(stdio.Err, "berth: the agent is up already")
+		if status.Model == scriptedModel && stdio.Getenv(contract.EnvAnthropicAPIKey) != "" {
+			fmt.Fprintln(stdio.Err, "berth: it was started without a key and uses the scripted model; `berth down` and `berth up` have it use yours")
+		}
 		return u.say(stdio, endpoint, data)
 	}
 	agent, err := startAgent(stdio, data)
@@ -77,23 +87,28 @@ func (u *Up) say(stdio Stdio, endpoint api.Endpoint, data string) error {
 	return err
 }
 
-// answers reports whether an agent uses the volume and answers.
-func answers(ctx context.Context, data string) (api.Endpoint, bool) {
+// answers asks the agent that uses the volume how it is. There is no status if none answers: the file that
+// names one may be that of an agent that was killed.
+func answers(ctx context.Context, data string) (api.Endpoint, *api.Status) {
 	endpoint, err := api.ReadEndpoint(data)
 	if err != nil {
-		return endpoint, false
+		return endpoint, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err = api.NewClient(endpoint).Status(limited)
-	return endpoint, err == nil
+	status, err := api.NewClient(endpoint).Status(limited)
+	if err != nil {
+		return endpoint, nil
+	}
+	return endpoint, status
 }
 
 // startedAgent is a berthd that was just started.
 type startedAgent struct {
-	log   string // its log file
-	from  int64  // where its own lines begin
-	ended chan error
+	process *os.Process
+	log     string // its log file
+	from    int64  // where its own lines begin
+	ended   chan error
 }
 
 // startAgent starts berthd in a session of its own, so that it outlives the terminal.
@@ -130,7 +145,7 @@ func startAgent(stdio Stdio, data string) (*startedAgent, error) {
 	if err := command.Start(); err != nil {
 		return nil, fmt.Errorf("starting the agent: %w", err)
 	}
-	agent := &startedAgent{log: log.Name(), from: info.Size(), ended: make(chan error, 1)}
+	agent := &startedAgent{process: command.Process, log: log.Name(), from: info.Size(), ended: make(chan error, 1)}
 	go func() { agent.ended <- command.Wait() }()
 	return agent, nil
 }
@@ -140,21 +155,22 @@ func (a *startedAgent) wait(ctx context.Context, data string) (api.Endpoint, err
 	ticker, late := time.NewTicker(lookEvery), time.NewTimer(upTime)
 	defer ticker.Stop()
 	defer late.Stop()
+	why := "it still starts"
 	for {
 		select {
 		case <-ticker.C:
-			if endpoint, ok := answers(ctx, data); ok {
+			if endpoint, status := answers(ctx, data); status != nil {
 				return endpoint, nil
 			}
 		case err := <-a.ended:
-			// Another `berth up` may have been faster; its agent holds the volume.
-			if endpoint, ok := answers(ctx, data); ok {
-				return endpoint, nil
+			// Another `berth up` may have been faster: its agent has the volume, and answers soon.
+			if why = a.lastLine(err); !strings.Contains(why, inUse) {
+				return api.Endpoint{}, fmt.Errorf("the agent did not start: %s", why)
 			}
-			return api.Endpoint{}, fmt.Errorf("the agent did not start: %s", a.lastLine(err))
 		case <-late.C:
-			return api.Endpoint{}, fmt.Errorf("the agent does not answer after %v; its log is %s", upTime, a.log)
+			return api.Endpoint{}, fmt.Errorf("the agent does not answer after %v: %s; its log is %s", upTime, why, a.log)
 		case <-ctx.Done():
+			_ = a.process.Signal(syscall.SIGTERM) // nobody was told of it
 			return api.Endpoint{}, ctx.Err()
 		}
 	}
@@ -162,11 +178,16 @@ func (a *startedAgent) wait(ctx context.Context, data string) (api.Endpoint, err
 
 // lastLine is the last thing that the agent logged: why it ended.
 func (a *startedAgent) lastLine(ended error) string {
-	text, err := os.ReadFile(a.log)
-	if err != nil || int64(len(text)) <= a.from {
+	var text []byte
+	log, err := os.Open(a.log)
+	if err == nil {
+		defer log.Close() //nolint:errcheck // it was only read
+		text, err = io.ReadAll(io.NewSectionReader(log, a.from, 1<<20))
+	}
+	if err != nil || len(bytes.TrimSpace(text)) == 0 {
 		return fmt.Sprintf("%v; its log is %s", ended, a.log)
 	}
-	lines := strings.Split(strings.TrimSpace(string(text[a.from:])), "\n")
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return strings.TrimPrefix(printable(lines[len(lines)-1]), "berthd: ")
 }
 
