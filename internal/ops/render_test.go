@@ -1,0 +1,131 @@
+package ops
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"berth/internal/api"
+)
+
+var update = flag.Bool("update", false, "write what is shown to the golden files")
+
+// readEvents reads a session's events, as berthd keeps them, from a file in testdata.
+func readEvents(t *testing.T, name string) []api.Event {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name+".jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []api.Event
+	lines := bufio.NewScanner(strings.NewReader(string(text)))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		event := api.Event{ID: len(events)}
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			t.Fatalf("%s, line %d: %v", name, len(events)+1, err)
+		}
+		events = append(events, event)
+	}
+	return events
+}
+
+// streams keeps what was written to standard output and to standard error in one order, as a screen would.
+type streams struct{ text strings.Builder }
+
+type stream struct {
+	all  *streams
+	mark string
+}
+
+func (s stream) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		s.all.text.WriteString(s.mark + line)
+	}
+	return len(p), nil
+}
+
+// terminalFor is a terminal that writes to streams: a pipe (width 0) or a real one.
+func terminalFor(all *streams, width int) *terminal {
+	if width == 0 {
+		return &terminal{out: stream{all, "1|"}, err: stream{all, "2|"}, width: func() int { return pipeWidth }}
+	}
+	return &terminal{
+		out: stream{all, ""}, err: stream{all, ""}, colourOut: true, colourErr: true, canLive: true,
+		width: func() int { return width },
+	}
+}
+
+// The golden files have one line for each line shown: 1| is standard output, 2| standard error; in those of a
+// terminal, escape sequences are written as ␛.
+func TestTranscript(t *testing.T) {
+	for _, name := range []string{"demo", "troubles", "hostile"} {
+		for kind, width := range map[string]int{"pipe": 0, "terminal": 60} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				var all streams
+				view := newTranscript(terminalFor(&all, width))
+				for _, event := range readEvents(t, name) {
+					view.event(&event)
+				}
+				shown := all.text.String()
+				checkHarmless(t, shown, width > 0)
+				shown = strings.ReplaceAll(shown, "\x1b", "␛")
+				golden := filepath.Join("testdata", name+"."+kind)
+				if *update {
+					if err := os.WriteFile(golden, []byte(shown), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(golden)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if shown != string(want) {
+					t.Errorf("it shows\n%s\nand %s has\n%s", shown, golden, want)
+				}
+			})
+		}
+	}
+}
+
+// checkHarmless looks for anything that a terminal acts on beside our own colours.
+func checkHarmless(t *testing.T, shown string, colours bool) {
+	t.Helper()
+	if colours {
+		for _, ours := range []string{dim, bold, red, green, yellow, cyan, plain} {
+			shown = strings.ReplaceAll(shown, ours, "")
+		}
+	}
+	for _, r := range shown {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r <= 0x9f || r >= 0x202a && r <= 0x202e || r >= 0xe0000 {
+			t.Errorf("it shows %U: %q", r, shown)
+			return
+		}
+	}
+}
+
+// A tool's result does not grow with what the tool gave back, and no line is wider than the terminal.
+func TestExcerptIsBounded(t *testing.T) {
+	var all streams
+	view := newTranscript(terminalFor(&all, 60))
+	view.to.colourOut = false
+	text := strings.Repeat(strings.Repeat("漢字 and more ", 50)+"\n", 1000)
+	shown := view.excerpt(text, resultLines, false)
+	lines := strings.Split(shown, "\n")
+	if len(lines) != resultLines+1 || lines[resultLines] != "  … 994 more lines" {
+		t.Errorf("it has %d lines, the last is %q", len(lines), lines[len(lines)-1])
+	}
+	for _, line := range lines {
+		width := 0
+		for _, r := range line {
+			width += columns(r)
+		}
+		if width > 60 {
+			t.Errorf("%q is %d columns wide", line, width)
+		}
+	}
+}
