@@ -92,11 +92,11 @@ func (a *agent) until(ctx context.Context, done func([]api.Session) bool) error 
 	return errors.Join(err, failed)
 }
 
-// poll asks again every 20 ms, for ten minutes at most.
+// poll asks again every 100 ms, for ten minutes at most.
 func poll(ctx context.Context, done func() bool) error {
 	limited, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
+	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for !done() {
 		select {

@@ -177,8 +177,9 @@ func (b *bench) claude(ctx context.Context) *exec.Cmd {
 	b.made++
 	command.Dir = filepath.Join(b.dir, "bare-"+strconv.Itoa(b.made))
 	command.Env = b.environment(command.Dir)
-	if err := os.MkdirAll(command.Dir, 0o700); err != nil {
-		command.Err = err
+	// A session starts in a git repository, and the CLI asks git more there.
+	if output, err := exec.CommandContext(ctx, "git", "init", "--quiet", command.Dir).CombinedOutput(); err != nil {
+		command.Err = fmt.Errorf("git init: %w: %s", err, output)
 	}
 	return command
 }
@@ -197,7 +198,7 @@ func (b *bench) xargs(ctx context.Context, sessions int) error {
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return err
 	}
-	script := `mkdir "$1" && cd "$1" && HOME=$PWD CLAUDE_CONFIG_DIR=$PWD/.claude exec "$CLI" -p work --output-format stream-json --verbose --dangerously-skip-permissions >out`
+	script := `git init --quiet "$1" && cd "$1" && HOME=$PWD CLAUDE_CONFIG_DIR=$PWD/.claude exec "$CLI" -p work --output-format stream-json --verbose --dangerously-skip-permissions >out`
 	command := exec.CommandContext(ctx, "xargs", "-P4", "-I{}", "sh", "-c", script, "sh", "{}")
 	command.Dir, command.Env = base, append(b.environment(base), "CLI="+b.cli)
 	var numbers strings.Builder
