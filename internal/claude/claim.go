@@ -32,10 +32,10 @@ func Take(ctx context.Context, session string, dirs Dirs) (*Claim, error) {
 	defer ticker.Stop()
 	for {
 		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
+		if err == nil && sweep(session) == 0 {
+			return &Claim{session: session, dirs: dirs, lock: lock}, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
+		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("locking %s: %w", dirs.Lock, err), lock.Close())
 		}
 		select {
@@ -44,8 +44,6 @@ func Take(ctx context.Context, session string, dirs Dirs) (*Claim, error) {
 			return nil, errors.Join(fmt.Errorf("an earlier process of session %s does not end: %w", session, context.Cause(ctx)), lock.Close())
 		}
 	}
-	sweep(session)
-	return &Claim{session: session, dirs: dirs, lock: lock}, nil
 }
 
 // Release gives the claim up. A process that was started under it must have ended.

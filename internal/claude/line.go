@@ -12,6 +12,9 @@ type Line struct {
 	UUID    string `json:"uuid"`
 	Parent  string `json:"parent_tool_use_id"` // set in what a subagent says
 	Replay  bool   `json:"isReplay"`
+	Message struct {
+		Model string `json:"model"`
+	} `json:"message"`
 
 	// Of command_lifecycle.
 	Command string `json:"command_uuid"` // the UUID that Send was given
@@ -25,10 +28,14 @@ type Line struct {
 	Denials   []json.RawMessage `json:"permission_denials"`
 }
 
-// message reports whether the transcript will have the line too.
+// message reports whether the transcript will have the line too. What the CLI says in the model's place is no step that
+// could be taken twice, and not all of it is there.
 func (l *Line) message() bool {
-	return (l.Type == "assistant" || l.Type == "user") && l.UUID != "" && l.Parent == "" && !l.Replay
+	return (l.Type == "assistant" || l.Type == "user") && l.UUID != "" && l.Parent == "" && !l.Replay && l.Message.Model != synthetic
 }
+
+// synthetic is the name of the model in what the CLI says in its place.
+const synthetic = "<synthetic>"
 
 // parseLine reads a line of output; ok is false for one that is not a JSON object with a type.
 func parseLine(text []byte) (line Line, ok bool) {

@@ -24,6 +24,10 @@ const (
 	// killAfter is how long a reaper has to end everything once it is told to.
 	killAfter  = reapGrace + 5*time.Second
 	stderrKept = 4 << 10
+	// lateOutput is how long output may come after everything has ended, and pipeHolds how much, in bytes: Linux lets
+	// nobody have a larger pipe unasked (pipe(7), pipe-max-size).
+	lateOutput = time.Second
+	pipeHolds  = 1 << 20
 )
 
 // Process is a running CLI and everything below it.
@@ -36,8 +40,11 @@ type Process struct {
 	done       chan struct{} // closed when everything has ended
 	exit       Exit
 
+	told chan struct{} // input or closed may have changed
+
 	mu     sync.Mutex
-	input  chan []byte // nil once closed
+	input  [][]byte // lines that are to be written
+	closed bool     // no more come
 	killed bool
 }
 
@@ -54,46 +61,55 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := transcript.discard(); err != nil {
-		return nil, err
-	}
-	if err := c.dirs.Make(); err != nil {
+	resume := transcript.Exists()
+	transcript.slim()
+	if err := errors.Join(transcript.discard(resume), c.dirs.Make()); err != nil {
 		return nil, err
 	}
 	p := &Process{
 		transcript: transcript, stderr: tail{keep: stderrKept},
-		lines: make(chan Line), done: make(chan struct{}), input: make(chan []byte, 64),
+		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1),
 	}
-	output, stdout, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	controlled, control, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	p.control = control
-	args := slices.Concat(config.Reaper[1:], []string{config.CLI}, config.args(c.session, transcript.Exists()))
+	args := slices.Concat(config.Reaper[1:], []string{config.CLI}, config.args(c.session, resume))
 	p.command = exec.Command(config.Reaper[0], args...)
 	p.command.Dir, p.command.Env = c.dirs.Tree, config.env(c.session, c.dirs)
-	p.command.Stdout, p.command.Stderr = stdout, &p.stderr
-	p.command.ExtraFiles = []*os.File{controlled, c.lock} // 3 and 4
-	p.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	p.command.WaitDelay = 5 * time.Second
-	stdin, err := p.command.StdinPipe()
-	if err == nil {
-		err = p.command.Start()
-	}
-	closed := errors.Join(stdout.Close(), controlled.Close())
+	stdin, output, err := p.start(c.lock)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting Claude Code: %w", err), closed, output.Close(), control.Close())
+		return nil, fmt.Errorf("starting Claude Code: %w", err)
 	}
 	raw := make(chan Line, 256)
-	go p.write(stdin, p.input)
+	go p.write(stdin)
 	go p.wait(output)
 	go p.scan(output, raw)
 	go p.settle(raw)
 	return p, nil
+}
+
+// start starts the reaper, with the CLI below it, and returns the ends of its input and output.
+func (p *Process) start(lock *os.File) (stdin io.WriteCloser, output *os.File, err error) {
+	output, stdout, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer stdout.Close() //nolint:errcheck // it is the child's
+	controlled, control, err := os.Pipe()
+	if err != nil {
+		return nil, nil, errors.Join(err, output.Close())
+	}
+	defer controlled.Close() //nolint:errcheck // it is the child's
+	p.control = control
+	p.command.Stdout, p.command.Stderr = stdout, &p.stderr
+	p.command.ExtraFiles = []*os.File{controlled, lock} // 3 and 4
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.command.WaitDelay = 5 * time.Second
+	stdin, err = p.command.StdinPipe()
+	if err == nil {
+		err = p.command.Start()
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, output.Close(), control.Close())
+	}
+	return stdin, output, nil
 }
 
 // Lines returns the CLI's output: what is not a message as it comes, messages once they are in the
@@ -106,8 +122,8 @@ func (p *Process) Exit() Exit {
 	return p.exit
 }
 
-// Send gives the CLI a message with a UUID. It may be called in the middle of a turn. It reports false if the
-// message cannot be taken any more.
+// Send gives the CLI a message with a UUID. It may be called in the middle of a turn, and does not wait for the CLI to
+// read it. It reports false if the message cannot be taken any more.
 func (p *Process) Send(uuid, text string) bool {
 	line, err := json.Marshal(map[string]any{
 		"type": "user", "uuid": uuid, "message": map[string]string{"role": "user", "content": text},
@@ -117,15 +133,17 @@ func (p *Process) Send(uuid, text string) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.input == nil {
-		return false
-	}
 	select {
-	case p.input <- append(line, '\n'):
-		return true
 	case <-p.done:
 		return false
+	default:
 	}
+	if p.closed {
+		return false
+	}
+	p.input = append(p.input, append(line, '\n'))
+	p.tell()
+	return true
 }
 
 // CloseInput tells the CLI that no message comes any more: it ends when its turn and its background
@@ -133,9 +151,14 @@ func (p *Process) Send(uuid, text string) bool {
 func (p *Process) CloseInput() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.input != nil {
-		close(p.input)
-		p.input = nil
+	p.closed = true
+	p.tell()
+}
+
+func (p *Process) tell() {
+	select {
+	case p.told <- struct{}{}:
+	default:
 	}
 }
 
@@ -168,15 +191,28 @@ func (p *Process) ended(within time.Duration) bool {
 	}
 }
 
-// write hands messages to the CLI. A CLI that does not read blocks only this.
-func (p *Process) write(stdin io.WriteCloser, input <-chan []byte) {
-	for line := range input {
-		if _, err := stdin.Write(line); err != nil {
-			break
+// write hands messages to the CLI, until there will be no more or it has ended. A CLI that does not read blocks only
+// this.
+func (p *Process) write(stdin io.WriteCloser) {
+	defer stdin.Close() //nolint:errcheck // who would read has ended, or is told so
+	for {
+		p.mu.Lock()
+		lines, closed := p.input, p.closed
+		p.input = nil
+		p.mu.Unlock()
+		for _, line := range lines {
+			if _, err := stdin.Write(line); err != nil {
+				return
+			}
 		}
-	}
-	_ = stdin.Close()
-	for range input { // Send must not block on a CLI that has ended
+		if closed {
+			return
+		}
+		select {
+		case <-p.told:
+		case <-p.done:
+			return
+		}
 	}
 }
 
@@ -190,8 +226,8 @@ func (p *Process) wait(output *os.File) {
 		p.killed = true
 	}
 	p.mu.Unlock()
-	// Nothing writes any more, unless it escaped the reaper; the pipe's rest is read within a moment.
-	_ = output.SetReadDeadline(time.Now().Add(2 * time.Second))
+	// Nothing writes any more, unless it escaped the reaper: whoever waits for more waits in vain.
+	_ = output.SetReadDeadline(time.Now().Add(lateOutput))
 	close(p.done)
 }
 
@@ -206,9 +242,9 @@ func exitCode(state *os.ProcessState) int {
 func (p *Process) scan(output *os.File, raw chan<- Line) {
 	defer close(raw)
 	defer output.Close() //nolint:errcheck // it was only read
-	reader := bufio.NewReaderSize(output, 64<<10)
+	reader := bufio.NewReaderSize(&rest{output, pipeHolds}, 64<<10)
 	for {
-		text, err := readLine(reader)
+		text, _, err := readLine(reader)
 		if line, ok := parseLine(text); ok {
 			raw <- line
 		}
@@ -218,18 +254,40 @@ func (p *Process) scan(output *os.File, raw chan<- Line) {
 	}
 }
 
-// readLine reads a line, without its end. One that is longer than maxLine is passed over, as nothing.
-func readLine(reader *bufio.Reader) ([]byte, error) {
-	var line []byte
+// rest reads a pipe whose deadline may pass before all that is in it has been read, because the reader was busy: it
+// goes on for as many bytes as a pipe can hold.
+type rest struct {
+	pipe *os.File
+	left int
+}
+
+func (r *rest) Read(into []byte) (int, error) {
+	n, err := r.pipe.Read(into)
+	if r.left <= 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	if err := r.pipe.SetReadDeadline(time.Now().Add(lateOutput)); err != nil {
+		return 0, err
+	}
+	n, err = r.pipe.Read(into)
+	r.left -= n
+	_ = r.pipe.SetReadDeadline(time.Now().Add(-lateOutput)) // so that every read counts
+	return n, err
+}
+
+// readLine reads a line, and returns it without its end, and the size that it has with it. One that is longer than
+// maxLine is passed over, as nothing.
+func readLine(reader *bufio.Reader) (line []byte, size int64, err error) {
 	for over := false; ; {
 		part, err := reader.ReadSlice('\n')
+		size += int64(len(part))
 		if over = over || len(line)+len(part) > maxLine; over {
 			line = nil
 		} else {
 			line = append(line, part...)
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
-			return bytes.TrimSpace(line), err
+			return bytes.TrimSpace(line), size, err
 		}
 	}
 }

@@ -61,16 +61,18 @@ func parents() map[int]int {
 	return found
 }
 
-// sweep kills processes of a session that outlived their reaper. They are known by the environment that
-// they were started with.
-func sweep(session string) {
+// sweep kills processes of a session that outlived their reaper, and returns how many there were. They are known by
+// the environment that they were started with.
+func sweep(session string) (found int) {
 	mark := []byte("\x00" + contract.EnvSession + "=" + session + "\x00")
 	for pid := range processes() {
 		environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
 		if err == nil && pid != os.Getpid() && bytes.Contains(append([]byte{0}, environ...), mark) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
+			found++
 		}
 	}
+	return found
 }
 
 func processes() func(yield func(int) bool) {

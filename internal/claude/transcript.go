@@ -7,17 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Transcript is what the CLI wrote down of a session, as far as it has been read. It is where a resumed
 // process goes on from.
 type Transcript struct {
-	pattern string
-	path    string
+	config  string // the CLI's directory, which the session can write
+	session string
+	path    string // below config; empty before there is one
 	read    int64
+	lean    bool // entries are not kept
 
 	uuids   map[string]bool
 	entries []Entry
@@ -31,6 +35,7 @@ type Transcript struct {
 const (
 	stopInterrupted = "interrupted by the user"
 	stopAPIError    = "API error"
+	stopCommand     = "a command that needs no model"
 )
 
 // Entry is a message of the transcript that the CLI also put out: a reply of the model, or a tool's result.
@@ -40,10 +45,7 @@ type Entry struct {
 }
 
 func newTranscript(config, session string) *Transcript {
-	return &Transcript{
-		pattern: filepath.Join(escapeGlob(config), "projects", "*", session+".jsonl"),
-		uuids:   map[string]bool{}, prompts: map[string]bool{},
-	}
+	return &Transcript{config: config, session: session, uuids: map[string]bool{}, prompts: map[string]bool{}}
 }
 
 // Exists reports whether the transcript holds a message to resume from.
@@ -78,43 +80,76 @@ func (t *Transcript) Cost() json.RawMessage { return t.cost }
 // LastText is the text of the model's last reply.
 func (t *Transcript) LastText() string { return t.text }
 
-// Refresh reads what has been added. A line without its end is left for the next time.
+// maxTranscript bounds what is read of a transcript at once, in bytes: the session may have made it anything.
+const maxTranscript = 2 << 30
+
+// Refresh reads what has been added. A line without its end is left for the next time, and one that is longer than
+// maxLine is passed over.
 func (t *Transcript) Refresh() error {
-	if t.path == "" {
-		found, err := filepath.Glob(t.pattern)
-		if err != nil || len(found) == 0 {
-			return err
-		}
-		t.path = found[0]
-	}
-	file, err := os.Open(t.path)
-	if err != nil {
+	file, err := t.open()
+	if file == nil {
 		return err
 	}
 	defer file.Close() //nolint:errcheck // it was only read
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("the transcript %s is no file", t.path)
+	case info.Size()-t.read > maxTranscript:
+		return fmt.Errorf("the transcript %s has %d bytes, which is too much", t.path, info.Size())
+	case info.Size() == t.read:
+		return nil
+	}
 	if _, err := file.Seek(t.read, io.SeekStart); err != nil {
 		return err
 	}
-	reader := bufio.NewReader(file)
+	reader := bufio.NewReaderSize(file, 64<<10)
 	for {
-		line, err := reader.ReadBytes('\n')
+		line, size, err := readLine(reader)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("reading the transcript: %w", err)
 		}
-		t.read += int64(len(line))
+		t.read += size
 		t.add(line)
 	}
 }
 
-// discard removes a transcript without a message: the CLI refuses both to resume it and to start anew beside it.
-func (t *Transcript) discard() error {
-	if t.path == "" || t.Exists() {
+// open opens the transcript; it is nil while there is none. The session can put anything into its place: nothing
+// outside of the CLI's directory is opened, and nothing that blocks.
+func (t *Transcript) open() (*os.File, error) {
+	root, err := os.OpenRoot(t.config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // nothing was written
+	if t.path == "" {
+		found, err := fs.Glob(root.FS(), "projects/*/"+t.session+".jsonl")
+		if err != nil || len(found) == 0 {
+			return nil, err
+		}
+		t.path = found[0]
+	}
+	return root.OpenFile(t.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// slim has the transcript keep only what Has needs of what comes, and forget the entries.
+func (t *Transcript) slim() { t.lean, t.entries = true, nil }
+
+// discard removes a transcript unless it is to be resumed: the CLI refuses to resume one without a message, and to
+// start anew beside it.
+func (t *Transcript) discard(resume bool) error {
+	if t.path == "" || resume {
 		return nil
 	}
-	err := os.Remove(t.path)
+	err := os.Remove(filepath.Join(t.config, t.path))
 	t.path, t.read = "", 0
 	return err
 }
@@ -127,6 +162,9 @@ type transcriptLine struct {
 	Time      string          `json:"timestamp"`
 	Sidechain bool            `json:"isSidechain"`
 	Message   json.RawMessage `json:"message"`
+	Subtype   string          `json:"subtype"`
+	// Messages that were waiting together are one line, with the UUID of the last: these are the others'.
+	Merged []string `json:"mergedSendUuids"`
 	// A message that came in the middle of a turn.
 	Attachment struct {
 		Type   string `json:"type"`
@@ -149,7 +187,8 @@ type block struct {
 // add reads a line. It is hostile input: one that cannot be read adds nothing.
 func (t *Transcript) add(text []byte) {
 	var line transcriptLine
-	if err := json.Unmarshal(text, &line); err != nil || line.Sidechain {
+	// A field of an unexpected type must not cost the whole line.
+	if err := json.Unmarshal(text, &line); err != nil && !errors.As(err, new(*json.UnmarshalTypeError)) || line.Sidechain {
 		return
 	}
 	if line.Attachment.Type == "queued_command" && line.Attachment.Source != "" {
@@ -158,7 +197,10 @@ func (t *Transcript) add(text []byte) {
 	if line.Type == "cost-state" {
 		t.cost = bytes.TrimSpace(text)
 	}
-	if line.Type != "assistant" && line.Type != "user" {
+	if line.Type == "system" && line.Subtype == "local_command" {
+		t.stop = stopCommand
+	}
+	if line.Type != "assistant" && line.Type != "user" || line.UUID == "" {
 		return
 	}
 	t.uuids[line.UUID] = true
@@ -173,7 +215,7 @@ func (t *Transcript) add(text []byte) {
 		blocks = []block{{Type: "text", Text: only}}
 	}
 	if line.Type == "assistant" {
-		if body.Model == "<synthetic>" {
+		if body.Model == synthetic {
 			body.StopReason = stopAPIError
 		}
 		t.reply(&line, body.StopReason, blocks)
@@ -188,9 +230,15 @@ func (t *Transcript) add(text []byte) {
 		case strings.HasPrefix(each.Text, "[Request interrupted by user"):
 			t.stop = stopInterrupted
 			return
+		case strings.HasPrefix(each.Text, "<local-command-stdout>"):
+			t.stop = stopCommand
+			return
 		}
 	}
 	t.prompts[line.UUID] = true
+	for _, merged := range line.Merged {
+		t.prompts[merged] = true
+	}
 	t.stop = ""
 }
 
@@ -209,6 +257,9 @@ func (t *Transcript) reply(line *transcriptLine, stop string, blocks []block) {
 
 // keep adds the line to the entries, in the form of a line of output.
 func (t *Transcript) keep(line *transcriptLine) {
+	if t.lean {
+		return
+	}
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
@@ -219,9 +270,4 @@ func (t *Transcript) keep(line *transcriptLine) {
 	if err == nil {
 		t.entries = append(t.entries, Entry{UUID: line.UUID, JSON: bytes.TrimSpace(buffer.Bytes())})
 	}
-}
-
-// escapeGlob makes a path a pattern that matches only itself.
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

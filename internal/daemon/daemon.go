@@ -7,24 +7,16 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"iter"
 	"log/slog"
-	"maps"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"berth/internal/api"
 	"berth/internal/claude"
 	"berth/internal/session"
-	"berth/internal/workspace"
 )
 
 // Config is how a daemon is set up. All of it is needed.
@@ -79,7 +71,9 @@ type Daemon struct {
 	queue    queue
 	runs     map[string]*run
 	problems map[string]string // what keeps sessions from running, by the part that has it
+	failures map[string]int    // runs in a row that could not start Claude Code, by session
 	stopping bool
+	gone     chan struct{} // closed when stopping
 	ended    sync.WaitGroup
 }
 
@@ -87,7 +81,7 @@ type Daemon struct {
 func New(config Config, store *session.Store) *Daemon {
 	return &Daemon{
 		config: config, store: store, wake: make(chan struct{}, 1),
-		runs: map[string]*run{}, problems: map[string]string{},
+		runs: map[string]*run{}, problems: map[string]string{}, failures: map[string]int{}, gone: make(chan struct{}),
 	}
 }
 
@@ -117,47 +111,49 @@ func (d *Daemon) recover() {
 	for _, s := range d.store.List() {
 		if err := d.readmit(s); err != nil {
 			d.volumeFailed(err)
-			go d.readmitLater(s)
+			d.readmitLater(s, lookAgain)
 		}
 	}
 }
 
 // readmit puts a session into the queue that belongs there, or ends it.
 func (d *Daemon) readmit(s *session.Session) error {
+	for {
+		err := d.readmitOnce(s)
+		if conflict := new(session.StateError); !errors.As(err, &conflict) {
+			return err
+		}
+		// Somebody moved it meanwhile: look again.
+	}
+}
+
+func (d *Daemon) readmitOnce(s *session.Session) error {
 	record := s.Record()
-	if (record.State == api.Preparing || record.State == api.Running) && !d.running(s.ID()) {
+	if record.State == api.Preparing || record.State == api.Running {
+		if d.running(s.ID()) {
+			return nil
+		}
 		if err := s.Move(api.Interrupted, api.Event{Reason: "the agent stopped without warning"}); err != nil {
 			return err
 		}
 		record = s.Record()
 	}
-	switch {
-	case record.State.Ended(), record.State == api.Preparing, record.State == api.Running:
+	if record.State.Ended() {
 		return nil
-	case record.StopAsked:
-		return s.Move(api.Cancelled, api.Event{Reason: reasonStopped})
-	case record.State == api.Interrupted && record.IdleStarts >= maxIdleRestarts:
-		return s.Move(api.Failed, api.Event{Error: noProgress(record.IdleStarts, "")})
-	case record.State == api.Interrupted || record.State == api.Waiting:
-		if err := s.Move(api.Queued, api.Event{}); err != nil {
-			return err
-		}
 	}
-	d.enqueue(s)
+	if record.State == api.Interrupted && record.IdleStarts >= maxIdleRestarts && !record.StopAsked {
+		err := s.Move(api.Failed, api.Event{Error: noProgress(record.IdleStarts, "")})
+		d.report(s, err)
+		return err
+	}
+	if err := s.Requeue(reasonStopped); err != nil {
+		return err
+	}
+	d.report(s, nil)
+	if s.State() == api.Queued {
+		d.enqueue(s)
+	}
 	return nil
-}
-
-// readmitLater readmits a session as soon as the volume can be written again.
-func (d *Daemon) readmitLater(s *session.Session) {
-	for {
-		<-time.After(lookAgain)
-		d.mu.Lock()
-		stopping := d.stopping
-		d.mu.Unlock()
-		if stopping || d.readmit(s) == nil {
-			return
-		}
-	}
 }
 
 func (d *Daemon) running(id string) bool {
@@ -208,13 +204,16 @@ func (d *Daemon) next() (r *run, more bool) {
 		return nil, false
 	}
 	first := d.queue.pop()
+	s := d.store.Get(first.id)
+	if s == nil {
+		return nil, true
+	}
+	if record := s.Record(); record.State != api.Queued || !record.AskedAt.Equal(first.asked) {
+		return nil, true // it runs already, has ended, or was asked again and stands elsewhere in the queue
+	}
 	if d.runs[first.id] != nil {
 		d.queue.push(first) // its last run is about to let go of it, and wakes us
 		return nil, false
-	}
-	s := d.store.Get(first.id)
-	if s == nil || s.State() != api.Queued {
-		return nil, true
 	}
 	r = newRun(d, s)
 	d.runs[first.id] = r
@@ -297,186 +296,10 @@ func (d *Daemon) interruptAll() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stopping = true
+	close(d.gone)
 	for _, r := range d.runs {
 		r.end(shutdown)
 	}
-}
-
-// Status tells how the agent is.
-func (d *Daemon) Status(context.Context) api.Status {
-	status := d.config.Status
-	status.Data, status.Work, status.Places = d.config.Data, d.config.Work, d.config.Places
-	status.PID = os.Getpid()
-	status.Sessions = map[api.State]int{}
-	for _, state := range api.States {
-		status.Sessions[state] = 0
-	}
-	for _, s := range d.store.List() {
-		status.Sessions[s.State()]++
-	}
-	d.mu.Lock()
-	status.Problems = append([]string{}, slices.Sorted(maps.Values(d.problems))...)
-	d.mu.Unlock()
-	for _, broken := range d.store.Broken() {
-		status.Problems = append(status.Problems, broken.Error())
-	}
-	return status
-}
-
-// Create accepts a task.
-func (d *Daemon) Create(_ context.Context, task api.NewSession) (api.Session, error) {
-	source := workspace.Source{Repo: task.Repo, Ref: task.Ref}
-	if err := source.Check(d.config.Data, d.config.Work); err != nil {
-		return api.Session{}, err
-	}
-	if err := d.open(); err != nil {
-		return api.Session{}, err
-	}
-	s, err := d.store.Create(task, uuid.NewString())
-	if err != nil {
-		return api.Session{}, d.notWritten(err)
-	}
-	d.enqueue(s)
-	return s.Record().Session, nil
-}
-
-// Sessions lists sessions, the oldest first; with states, only those in one of them.
-func (d *Daemon) Sessions(states ...api.State) []api.Session {
-	list := []api.Session{}
-	for _, s := range d.store.List() {
-		if record := s.Record(); len(states) == 0 || slices.Contains(states, record.State) {
-			list = append(list, record.Session)
-		}
-	}
-	return list
-}
-
-// Session returns one session.
-func (d *Daemon) Session(id string) (api.Session, error) {
-	s, err := d.find(id)
-	if err != nil {
-		return api.Session{}, err
-	}
-	return s.Record().Session, nil
-}
-
-// Send gives a session a message. An ended one goes to the queue again.
-func (d *Daemon) Send(_ context.Context, id string, message api.NewMessage) (api.Session, error) {
-	return d.ask(id, api.Event{Text: message.Text})
-}
-
-// Resume takes up an ended session again.
-func (d *Daemon) Resume(_ context.Context, id string, with api.Resumption) (api.Session, error) {
-	s, err := d.find(id)
-	if err != nil {
-		return api.Session{}, err
-	}
-	if state := s.State(); !state.Ended() {
-		return api.Session{}, api.Errorf(api.CodeConflict, "session %s is %s; there is nothing to resume", id, state)
-	}
-	return d.ask(id, api.Event{Text: "Continue from where you left off.", Options: &with.Options})
-}
-
-func (d *Daemon) ask(id string, message api.Event) (api.Session, error) {
-	s, err := d.find(id)
-	if err != nil {
-		return api.Session{}, err
-	}
-	if err := d.open(); err != nil {
-		return api.Session{}, err
-	}
-	message.MessageID = uuid.NewString()
-	if err := s.Ask(message); err != nil {
-		return api.Session{}, d.notWritten(err)
-	}
-	d.mu.Lock()
-	r := d.runs[id]
-	d.mu.Unlock()
-	if r != nil {
-		r.tell(message)
-	}
-	if s.State() == api.Queued {
-		d.enqueue(s)
-	}
-	return s.Record().Session, nil
-}
-
-// Stop asks for a session's end, and lasts: a session that was asked to end does not come back after a crash.
-func (d *Daemon) Stop(_ context.Context, id string) (api.Session, error) {
-	s, err := d.find(id)
-	if err != nil {
-		return api.Session{}, err
-	}
-	if state := s.State(); state.Ended() {
-		return api.Session{}, api.Errorf(api.CodeConflict, "session %s is %s already", id, state)
-	}
-	if err := s.Append(api.Event{Type: api.EventStop}); err != nil {
-		return api.Session{}, d.notWritten(err)
-	}
-	d.mu.Lock()
-	r := d.runs[id]
-	d.mu.Unlock()
-	if r != nil {
-		r.end(cancel)
-		return s.Record().Session, nil
-	}
-	// It may get a place at this moment; then the run sees that it was asked to end.
-	err = s.Move(api.Cancelled, api.Event{Reason: reasonStopped})
-	var conflict *session.StateError
-	if err != nil && !errors.As(err, &conflict) {
-		return api.Session{}, d.notWritten(err)
-	}
-	return s.Record().Session, nil
-}
-
-// Diff tells what a session changed.
-func (d *Daemon) Diff(ctx context.Context, id string) (api.Diff, error) {
-	s, err := d.find(id)
-	if err != nil {
-		return api.Diff{}, err
-	}
-	record := s.Record()
-	if !record.Prepared {
-		return api.Diff{}, api.Errorf(api.CodeConflict, "session %s is %s: it has no files yet", id, record.State)
-	}
-	patch, err := workspace.Diff(ctx, record.WorkDir, record.Base)
-	return api.Diff{Base: record.Base, Patch: patch}, err
-}
-
-// Events returns the session's events from an index on, each as the JSON line of its log; with follow it goes
-// on until the session has ended or ctx is done.
-func (d *Daemon) Events(ctx context.Context, id string, from int, follow bool) (iter.Seq2[json.RawMessage, error], error) {
-	s, err := d.find(id)
-	if err != nil {
-		return nil, err
-	}
-	return s.Events(ctx, from, follow), nil
-}
-
-func (d *Daemon) find(id string) (*session.Session, error) {
-	if s := d.store.Get(id); s != nil {
-		return s, nil
-	}
-	return nil, api.Errorf(api.CodeNotFound, "there is no session %s; `berth ps --all` lists those that there are", id)
-}
-
-// open reports an error if the daemon accepts nothing any more.
-func (d *Daemon) open() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopping {
-		return api.Errorf(api.CodeStopping, "the agent is going down; try again when it is up")
-	}
-	return nil
-}
-
-func (d *Daemon) notWritten(err error) error {
-	var conflict *session.StateError
-	if errors.As(err, &conflict) {
-		return api.Errorf(api.CodeConflict, "%v", conflict)
-	}
-	d.volumeFailed(err)
-	return api.Errorf(api.CodeVolume, "nothing was accepted: the volume cannot be written: %v", err)
 }
 
 func (d *Daemon) dirs(id string) claude.Dirs {

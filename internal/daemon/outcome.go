@@ -84,8 +84,9 @@ func refused(e ending) (api.State, api.Event, bool) {
 		state, event = failed(api.CodeNoKey, "there is no API key; set ANTHROPIC_API_KEY where the agent is started, start it again, and `berth resume ID`")
 	case e.result.Subtype == "success":
 		state, event = failed(api.CodeAPIError, "the model's API failed: %s", oneLine(firstOf(e.result.Result, "it did not say why")))
-	case e.result.Subtype == "error_during_execution" && e.exit.Code != 0:
-		state, event = failed(api.CodeClaudeFailed, "Claude Code failed (exit status %d): %s", e.exit.Code, oneLine(firstOf(strings.Join(e.result.Errors, "; "), e.exit.Stderr)))
+	case e.intent == none && e.exit.Code > 0 && e.exit.Code < 128:
+		// It ended by itself, whatever it calls that. Cut off by a signal, it goes on later.
+		state, event = failed(api.CodeClaudeFailed, "Claude Code failed (exit status %d): %s", e.exit.Code, oneLine(firstOf(strings.Join(e.result.Errors, "; "), e.exit.Stderr, e.result.Subtype)))
 	default:
 		return state, event, false
 	}

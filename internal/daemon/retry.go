@@ -3,23 +3,72 @@ package daemon
 import (
 	"time"
 
+	"berth/internal/contract"
 	"berth/internal/session"
 )
 
-// retry puts an interrupted session into the queue again: at once the first time, then after a pause that
-// doubles, so that something that keeps ending it does not keep the machine busy.
-func (d *Daemon) retry(s *session.Session) {
-	var pause time.Duration
-	if idle := s.Record().IdleStarts; idle > 1 {
-		pause = min(time.Second<<min(idle-2, 10), time.Minute)
+// retry puts an interrupted session into the queue again: at once the first time, then after a pause that doubles, so
+// that something that keeps ending it does not keep the machine busy.
+func (d *Daemon) retry(r *run) {
+	id := r.session.ID()
+	d.mu.Lock()
+	if r.started {
+		delete(d.failures, id)
+	} else {
+		d.failures[id]++
 	}
-	time.AfterFunc(pause, func() {
-		if d.open() != nil {
-			return // the next daemon readmits it
-		}
-		if err := d.readmit(s); err != nil {
+	times := max(d.failures[id], r.session.Record().IdleStarts-1)
+	d.mu.Unlock()
+	d.readmitLater(r.session, pause(times))
+}
+
+// pause is how long a session waits that was cut off so many times in a row.
+func pause(times int) time.Duration {
+	if times <= 0 {
+		return 0
+	}
+	return min(time.Second<<min(times-1, 10), time.Minute)
+}
+
+// readmitLater readmits a session after a pause, or as soon after it as the volume can be written. When the daemon
+// stops it leaves that to the next one.
+func (d *Daemon) readmitLater(s *session.Session, pause time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopping {
+		return
+	}
+	d.ended.Go(func() {
+		timer := time.NewTimer(pause)
+		defer timer.Stop()
+		for {
+			select {
+			case <-timer.C:
+			case <-d.gone:
+				return
+			}
+			err := d.readmit(s)
+			if err == nil {
+				return
+			}
 			d.volumeFailed(err)
-			d.readmitLater(s)
+			timer.Reset(lookAgain)
 		}
 	})
+}
+
+// report writes the line of the log that the dashboard's queries read, if a session has ended, and err is nil.
+func (d *Daemon) report(s *session.Session, err error) {
+	record := s.Record()
+	if err != nil || !record.State.Ended() {
+		return
+	}
+	fields := []any{
+		contract.LogFieldSession, record.ID, contract.LogFieldState, string(record.State),
+		contract.LogFieldCostUSD, record.CostUSD, contract.LogFieldDuration, record.DurationSeconds,
+	}
+	if record.Error != nil {
+		fields = append(fields, contract.LogFieldErrorCode, string(record.Error.Code), contract.LogFieldError, record.Error.Message)
+	}
+	d.config.Logger.Info(contract.LogSessionEnded, fields...)
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
 	"syscall"
-
-	"github.com/google/uuid"
 
 	"berth/internal/api"
 	"berth/internal/claude"
@@ -34,11 +33,13 @@ type run struct {
 	intent intent
 
 	// The run's own goroutine's.
-	known  int             // messages of the session's log that the run has seen
-	sent   map[string]bool // messages that were handed to this process, by id; true once answered
-	unsent []api.Event
-	result *claude.Line // the last one of the turn that is going on or was the last
-	closed bool         // the process gets no more messages
+	known   int             // messages of the session's log that the run has seen
+	sent    map[string]bool // messages that were handed to this process, by id; true once answered
+	unsent  []api.Event
+	late    int          // how many of unsent, the last ones, came during the run
+	result  *claude.Line // the last one of the turn that is going on or was the last
+	closed  bool         // the process gets no more messages
+	started bool         // it came as far as Claude Code
 }
 
 func newRun(d *Daemon, s *session.Session) *run {
@@ -81,50 +82,40 @@ func (r *run) why() intent {
 // cannot be written: then the daemon readmits it later.
 func (r *run) do() {
 	state, event := r.attempt()
-	again, err := r.settle(state, event)
+	err := r.settle(state, event)
 	r.daemon.done(r)
-	switch {
+	switch now := r.session.State(); {
 	case err != nil:
 		r.log.Error("the session could not be ended", contract.LogFieldError, err)
 		r.daemon.volumeFailed(err)
-		r.daemon.readmitLater(r.session)
-	case again:
-		r.daemon.retry(r.session)
+		r.daemon.readmitLater(r.session, lookAgain)
+	case now == api.Interrupted && r.why() != shutdown:
+		r.daemon.retry(r)
+	case now == api.Queued:
+		r.daemon.readmitLater(r.session, 0)
 	}
 }
 
-// settle writes down what became of the session. It reports whether the session goes on by itself.
-func (r *run) settle(state api.State, event api.Event) (again bool, err error) {
+// settle writes down what became of the session. One that failed goes to the queue at once if there are messages that
+// no process was given: they are no part of the failure.
+func (r *run) settle(state api.State, event api.Event) error {
 	if r.session.Record().StopAsked && state != api.Succeeded {
 		state, event = api.Cancelled, api.Event{Reason: reasonStopped}
 	}
 	if state == api.Succeeded || state == api.Failed {
-		ended, err := r.session.End(state, event, r.known)
+		ended, err := r.session.End(state, event, r.known-r.late)
 		if ended || err != nil {
-			r.report(err)
-			return false, err
+			r.daemon.report(r.session, err)
+			return err
+		}
+		if state == api.Failed {
+			return r.session.Fail(event)
 		}
 		state, event = api.Interrupted, api.Event{Reason: "a message came as it ended"}
 	}
-	err = r.session.Move(state, event)
-	r.report(err)
-	return state == api.Interrupted && r.why() != shutdown, err
-}
-
-// report writes the line of the log that the dashboard's queries read.
-func (r *run) report(err error) {
-	record := r.session.Record()
-	if err != nil || !record.State.Ended() {
-		return
-	}
-	fields := []any{
-		contract.LogFieldState, string(record.State), contract.LogFieldCostUSD, record.CostUSD,
-		contract.LogFieldDuration, record.DurationSeconds,
-	}
-	if record.Error != nil {
-		fields = append(fields, contract.LogFieldErrorCode, string(record.Error.Code), contract.LogFieldError, record.Error.Message)
-	}
-	r.log.Info(contract.LogSessionEnded, fields...)
+	err := r.session.Move(state, event)
+	r.daemon.report(r.session, err)
+	return err
 }
 
 // attempt prepares the session and runs Claude Code once.
@@ -162,6 +153,9 @@ func (r *run) attempt() (api.State, api.Event) {
 	if state, event, over := r.overLimit(); over {
 		return state, event
 	}
+	if err := ctx.Err(); err != nil {
+		return r.notStarted(err)
+	}
 	return r.runClaude(claim)
 }
 
@@ -175,6 +169,8 @@ func (r *run) notStarted(err error) (api.State, api.Event) {
 		return outcome(ending{intent: why})
 	case errors.As(err, &said):
 		return api.Failed, api.Event{Error: said}
+	case errors.Is(err, session.ErrDamaged):
+		return failed(api.CodeInternal, "its events on the volume cannot be read: %v", err)
 	}
 	r.log.Error("the session cannot be started", contract.LogFieldError, err)
 	return api.Interrupted, api.Event{Reason: oneLine(err.Error())}
@@ -184,10 +180,11 @@ func (r *run) notStarted(err error) (api.State, api.Event) {
 func (r *run) prepare(ctx context.Context) error {
 	record := r.session.Record()
 	if record.Prepared {
-		if _, err := os.Stat(r.dirs.Tree); err != nil {
+		_, err := os.Stat(r.dirs.Tree)
+		if errors.Is(err, fs.ErrNotExist) {
 			return api.Errorf(api.CodeWorkspaceLost, "its work dir %s is gone: %v", r.dirs.Tree, err)
 		}
-		return nil
+		return err
 	}
 	// An attempt that was cut off may have left something, beside the tree too.
 	if err := os.RemoveAll(r.dirs.Root); err != nil {
@@ -204,94 +201,11 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.session.Prepared(base, branch, r.dirs.Tree)
-}
-
-// catchUp brings the log and the transcript together: messages of the transcript that the log lacks are
-// added to it, and messages to the session that the transcript lacks are to be sent.
-func (r *run) catchUp(transcript *claude.Transcript) error {
-	logged := map[string]bool{}
-	r.known = 0
-	err := r.session.Each(func(event api.Event) {
-		switch event.Type {
-		case api.EventMessage:
-			r.known++
-			if !transcript.Has(event.MessageID) {
-				r.unsent = append(r.unsent, event)
-			}
-			r.sent[event.MessageID] = transcript.Has(event.MessageID)
-		case api.EventClaude:
-			logged[claude.UUID(event.Claude)] = true
-		default:
-		}
-	})
-	if err != nil {
+	if err := r.session.Prepared(base, branch, r.dirs.Tree); err != nil {
+		r.daemon.volumeFailed(err)
 		return err
 	}
-	for _, entry := range transcript.Entries() {
-		if logged[entry.UUID] {
-			continue
-		}
-		if err := r.session.Append(api.Event{Type: api.EventClaude, Claude: entry.JSON, Recovered: true}); err != nil {
-			return err
-		}
-	}
-	if cost := transcript.Cost(); cost != nil && r.session.Record().CostUSD == 0 {
-		if err := r.session.Append(api.Event{Type: api.EventClaude, Claude: cost, Recovered: true}); err != nil {
-			return err
-		}
-	}
-	if len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted()) {
-		// A resumed process would take the turn for finished.
-		message := api.Event{Type: api.EventMessage, MessageID: uuid.NewString(), Text: "Continue from where you left off."}
-		if err := r.session.Append(message); err != nil {
-			return err
-		}
-		r.known++
-		r.unsent = append(r.unsent, message)
-	}
 	return nil
-}
-
-// alreadyDone ends a session whose transcript shows that nothing is left to do.
-func (r *run) alreadyDone(transcript *claude.Transcript) (api.State, api.Event) {
-	if err := r.session.Move(api.Running, api.Event{Attempt: r.session.Record().Attempts}); err != nil {
-		return api.Interrupted, api.Event{Reason: "the volume cannot be written"}
-	}
-	return api.Succeeded, api.Event{Text: transcript.LastText()}
-}
-
-// overLimit ends a session that has used up a limit before it even starts again.
-func (r *run) overLimit() (api.State, api.Event, bool) {
-	record := r.session.Record()
-	e := ending{result: &claude.Line{IsError: true}, options: record.Options}
-	switch options := record.Options; {
-	case options.MaxTurns > 0 && record.AskTurns >= options.MaxTurns:
-		e.result.Subtype = "error_max_turns"
-	case options.MaxBudgetUSD > 0 && record.CostUSD >= options.MaxBudgetUSD:
-		e.result.Subtype = "error_max_budget_usd"
-	case options.TimeoutSeconds > 0 && record.AskSeconds >= options.TimeoutSeconds:
-		e.intent = timeout
-	default:
-		return "", api.Event{}, false
-	}
-	state, event := outcome(e)
-	return state, event, true
-}
-
-// remaining is what is left of the session's limits.
-func remaining(record session.Record) api.Options {
-	left := record.Options
-	if left.MaxTurns > 0 {
-		left.MaxTurns -= record.AskTurns
-	}
-	if left.MaxBudgetUSD > 0 {
-		left.MaxBudgetUSD -= record.CostUSD
-	}
-	if left.TimeoutSeconds > 0 {
-		left.TimeoutSeconds -= record.AskSeconds
-	}
-	return left
 }
 
 // runClaude starts Claude Code and sees it to its end.
@@ -307,6 +221,7 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	if err != nil {
 		return r.notStarted(err)
 	}
+	r.started = true
 	if err := r.session.Move(api.Running, api.Event{Attempt: record.Attempts + 1}); err != nil {
 		r.end(volume)
 	}
@@ -317,12 +232,13 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	})
 }
 
-// open counts the messages that were not answered: neither said to be completed, nor in the transcript.
+// open counts the messages that were not answered: neither said to be completed, nor in a transcript whose last turn has
+// ended.
 func (r *run) open(claim *claude.Claim) (count int) {
 	r.take()
 	transcript, err := claim.Transcript()
 	for id, answered := range r.sent {
-		if !answered && (err != nil || !transcript.Has(id)) {
+		if !answered && (err != nil || !transcript.Has(id) || transcript.Cut()) {
 			count++
 		}
 	}
@@ -336,6 +252,7 @@ func (r *run) take() {
 	for _, message := range r.inbox {
 		if _, seen := r.sent[message.MessageID]; !seen {
 			r.known++
+			r.late++
 			r.sent[message.MessageID] = false
 			r.unsent = append(r.unsent, message)
 		}
@@ -384,19 +301,22 @@ func (r *run) stop(process *claude.Process) {
 	process.Stop(signal, interruptGrace)
 }
 
+// sendAll hands over what was not yet. A process that is told to end gets nothing more; the next one gets the rest.
 func (r *run) sendAll(process *claude.Process) {
-	for _, message := range r.unsent {
-		if !process.Send(message.MessageID, message.Text) {
-			return // the next process gets them
-		}
+	for len(r.unsent) > 0 && r.why() == none && process.Send(r.unsent[0].MessageID, r.unsent[0].Text) {
+		r.unsent = r.unsent[1:]
+		r.late = min(r.late, len(r.unsent))
 	}
-	r.unsent = nil
 }
 
 // hear writes a line down and learns from it.
 func (r *run) hear(line *claude.Line) {
 	if r.why() != volume {
-		if err := r.session.Append(api.Event{Type: api.EventClaude, Claude: line.JSON}); err != nil {
+		err := r.session.Append(api.Event{Type: api.EventClaude, Claude: line.JSON})
+		switch {
+		case errors.Is(err, session.ErrNotJSON):
+			r.notice("a line of Claude Code's output is left out: " + oneLine(err.Error()))
+		case err != nil:
 			// The transcript has what matters; it is caught up with later.
 			r.daemon.volumeFailed(err)
 			r.end(volume)

@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"sync"
 	"time"
+
+	"berth/internal/api"
 )
 
 // SyncAfter is how long a line may be written but not yet on the disk, if nobody was promised more.
@@ -24,14 +27,20 @@ type eventLog struct {
 
 	mu      sync.Mutex
 	file    *os.File      // nil until the first append, and after rest
+	closed  bool          // nothing may be appended any more
+	failed  error         // of a sync that nobody waited for; the system tells it only once
 	size    int64         // bytes of whole lines; what lies beyond is to be cut off
 	torn    bool          // something may lie beyond size
 	syncing *time.Timer   // nil if everything is on the disk
 	grown   chan struct{} // closed and replaced when size grows
 }
 
-// openLog reads the lines of a log from a byte on, cuts a last line without end off, and tells each to
-// visit.
+// errUnreadable is wrapped by an error of openLog's visit about a line that is none.
+var errUnreadable = errors.New("the event log is damaged")
+
+// openLog reads the lines of a log from a byte on, which must not be beyond its end, and tells each to visit. It cuts
+// off what a crash leaves at the end: a line without its end, and blocks that the disk never wrote, which read as
+// zeros, unless something follows them that was promised to somebody.
 func openLog(path string, from int64, visit func(line []byte) error) (*eventLog, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -46,24 +55,50 @@ func openLog(path string, from int64, visit func(line []byte) error) (*eventLog,
 	for {
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			log.torn = len(line) > 0
+			log.torn = len(line) > 0 && log.size > 0 // else it is no log at all, and left alone
 			return log, log.mend(file)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if err := visit(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
+		err = visit(bytes.TrimSuffix(line, []byte("\n")))
+		if errors.Is(err, errUnreadable) && log.size > 0 && bytes.IndexByte(line, 0) >= 0 && !promised(reader) {
+			log.torn = true
+			return log, log.mend(file)
+		}
+		if err != nil {
 			return nil, err
 		}
 		log.size += int64(len(line))
 	}
 }
 
-// append writes a line, which must hold no line break, and with sync returns when it is on the disk. After an
-// error the log is as it was.
-func (l *eventLog) append(line []byte, sync bool) error {
+// promised reports whether a line follows whose writer was told that it is on the disk.
+func promised(reader *bufio.Reader) bool {
+	for {
+		line, err := reader.ReadBytes('\n')
+		if err != nil {
+			return !errors.Is(err, io.EOF)
+		}
+		var event api.Event
+		if json.Unmarshal(line, &event) == nil && lasting(event.Type) {
+			return true
+		}
+	}
+}
+
+// append writes whole lines, all or none, and with sync returns when they are on the disk. After an error the log is
+// as it was.
+func (l *eventLog) append(lines []byte, sync bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return fs.ErrClosed
+	}
+	if err := l.failed; err != nil {
+		l.failed = nil
+		return err
+	}
 	if l.file == nil {
 		file, err := os.OpenFile(l.path, os.O_WRONLY, 0)
 		if err != nil {
@@ -75,7 +110,7 @@ func (l *eventLog) append(line []byte, sync bool) error {
 		return err
 	}
 	l.torn = true
-	if _, err := l.file.WriteAt(append(line, '\n'), l.size); err != nil {
+	if _, err := l.file.WriteAt(lines, l.size); err != nil {
 		return errors.Join(err, l.mend(l.file))
 	}
 	if sync {
@@ -87,7 +122,7 @@ func (l *eventLog) append(line []byte, sync bool) error {
 		l.syncing = time.AfterFunc(SyncAfter, l.flush)
 	}
 	l.torn = false
-	l.size += int64(len(line)) + 1
+	l.size += int64(len(lines))
 	close(l.grown)
 	l.grown = make(chan struct{})
 	return nil
@@ -110,8 +145,7 @@ func (l *eventLog) flush() {
 	defer l.mu.Unlock()
 	l.syncing = nil
 	if l.file != nil {
-		// An error shows again at the next append that has to be on the disk, which fails.
-		_ = l.file.Sync()
+		l.failed = l.file.Sync() // for the next append to tell
 	}
 }
 
@@ -133,6 +167,14 @@ func (l *eventLog) rest() error {
 	err := errors.Join(l.file.Sync(), l.file.Close())
 	l.file = nil
 	return err
+}
+
+// close rests the log for good.
+func (l *eventLog) close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	return l.rest()
 }
 
 // extent returns how far the log goes, and a channel that is closed when it goes further.

@@ -11,8 +11,8 @@ import (
 // Version is the version of the format of a session's files. A daemon reads no newer one.
 const Version = 1
 
-// Record is what the events of a session add up to. It is session.json, and nothing in it is lost with
-// that file but Base.
+// Record is what the events of a session add up to, and what is known beside them: the task, and what Prepared was told.
+// It is session.json.
 type Record struct {
 	Version int   `json:"version"`
 	LogSize int64 `json:"log_size"` // how many bytes of the log are added up here
@@ -33,6 +33,17 @@ type Record struct {
 	RunningFrom time.Time `json:"running_from"` // when it last started
 	LastEventAt time.Time `json:"last_event_at"`
 	LastReply   string    `json:"last_reply"` // id of the model's last message, which comes in several events
+}
+
+// unheard is the record without what the events added up to.
+func (r *Record) unheard() Record {
+	return Record{
+		Version: r.Version, Base: r.Base, Prepared: r.Prepared,
+		Session: api.Session{
+			ID: r.ID, Prompt: r.Prompt, Repo: r.Repo, Ref: r.Ref, Options: r.Options, CreatedAt: r.CreatedAt,
+			WorkDir: r.WorkDir, Branch: r.Branch, PullRequest: r.PullRequest,
+		},
+	}
 }
 
 // apply adds an event up, or says why it cannot happen now.

@@ -76,32 +76,78 @@ func (s *Session) End(to api.State, event api.Event, known int) (bool, error) {
 	return true, s.append(event)
 }
 
-// Ask adds a message and, if the session has ended, sends it to the queue again.
+// Fail takes a session that failed to the queue again, for messages that came as it did.
+func (s *Session) Fail(event api.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	event.Type, event.State = api.EventState, api.Failed
+	return s.append(event, takenUp)
+}
+
+// Ask adds a message and, if the session has ended, sends it to the queue again. A session that is about to end
+// because somebody asked for that takes none (a *StateError): nobody would answer it.
 func (s *Session) Ask(message api.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	message.Type = api.EventMessage
-	if err := s.append(message); err != nil {
-		return err
+	if s.record.State.Ended() {
+		return s.append(message, takenUp)
 	}
-	// A crash here leaves an ended session with a message that nobody answers; open finds it.
-	return s.takeUp()
+	if s.record.StopAsked {
+		return &StateError{ID: s.ID(), Err: errors.New("it was asked to stop; send the message again when it has ended")}
+	}
+	return s.append(message)
 }
 
-// takeUp queues an ended session whose last event is a message.
-func (s *Session) takeUp() error {
-	if !s.record.State.Ended() {
+var takenUp = api.Event{Type: api.EventState, State: api.Queued, Reason: "a message came"}
+
+// Stop records that somebody asked for the session's end, and ends it for reason if nothing runs it: what is
+// preparing or running is ended by whoever does that. A session that has ended takes none (a *StateError).
+func (s *Session) Stop(reason string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stop := api.Event{Type: api.EventStop}
+	switch state := s.record.State; {
+	case state.Ended():
+		return &StateError{ID: s.ID(), Err: fmt.Errorf("it is %s already", state)}
+	case state == api.Preparing || state == api.Running:
+		return s.append(stop)
+	}
+	return s.append(stop, api.Event{Type: api.EventState, State: api.Cancelled, Reason: reason})
+}
+
+// Requeue sends a session that is interrupted or waits to the queue, or ends it for reason if it was asked to stop. It
+// does nothing to one in another state but queued, which it ends likewise.
+func (s *Session) Requeue(reason string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := api.Event{Type: api.EventState, State: api.Queued}
+	switch state := s.record.State; {
+	case state != api.Queued && state != api.Interrupted && state != api.Waiting:
+		return nil
+	case s.record.StopAsked:
+		next.State, next.Reason = api.Cancelled, reason
+	case state == api.Queued:
 		return nil
 	}
-	return s.append(api.Event{Type: api.EventState, State: api.Queued, Reason: "a message came"})
+	return s.append(next)
 }
 
 // Prepared records that the session's work dir has been made from a commit.
 func (s *Session) Prepared(base, branch, workDir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.record
 	s.record.Prepared, s.record.Base, s.record.Branch, s.record.WorkDir = true, base, branch, workDir
-	return s.save()
+	err := s.save()
+	if err == nil {
+		// No event says so: the snapshot itself has to last.
+		err = syncDir(s.dir)
+	}
+	if err != nil {
+		s.record = before
+	}
+	return err
 }
 
 // Events returns the lines of the log from an index on, each the JSON of an api.Event. With follow it goes
@@ -119,7 +165,7 @@ func (s *Session) Each(visit func(api.Event)) error {
 		}
 		var event api.Event
 		if err := json.Unmarshal(line, &event); err != nil {
-			return fmt.Errorf("event %d of session %s: %w", index, s.ID(), err)
+			return fmt.Errorf("%w: event %d of session %s: %w", ErrDamaged, index, s.ID(), err)
 		}
 		event.ID = index
 		visit(event)
@@ -127,6 +173,13 @@ func (s *Session) Each(visit func(api.Event)) error {
 	}
 	return nil
 }
+
+// ErrNotJSON is wrapped by the error of Append for an event that cannot be written as JSON. Nothing is wrong with
+// the volume.
+var ErrNotJSON = errors.New("it is no JSON that can be written down")
+
+// ErrDamaged is wrapped by the error of Each for a log that cannot be understood.
+var ErrDamaged = errUnreadable
 
 // StateError says that a session's state does not allow what was asked.
 type StateError struct {
@@ -137,31 +190,45 @@ type StateError struct {
 func (e *StateError) Error() string { return "session " + e.ID + ": " + e.Err.Error() }
 func (e *StateError) Unwrap() error { return e.Err }
 
-func (s *Session) append(event api.Event) error {
-	// A log whose clock never goes back is easier to read, and to reckon durations from.
-	event.Time = latest(s.now().UTC().Truncate(time.Millisecond), s.record.LastEventAt)
+// append adds events, all or none.
+func (s *Session) append(events ...api.Event) error {
 	after := s.record
-	if err := after.apply(&event); err != nil {
-		return &StateError{ID: s.ID(), Err: err}
+	var lines []byte
+	promise, moved := false, false
+	for _, event := range events {
+		// A log whose clock never goes back is easier to read, and to reckon durations from.
+		event.Time = latest(s.now().UTC().Truncate(time.Millisecond), after.LastEventAt)
+		if err := after.apply(&event); err != nil {
+			return &StateError{ID: s.ID(), Err: err}
+		}
+		line, err := marshal(event)
+		if err == nil && event.Type == api.EventClaude && !json.Valid(line) {
+			err = errors.New("it nests too deep") // for an event; it may have been just right by itself
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotJSON, err)
+		}
+		lines = append(lines, line...)
+		promise, moved = promise || lasting(event.Type), moved || event.Type == api.EventState
 	}
-	line, err := marshal(event)
-	if err != nil {
-		return err
-	}
-	lasting := event.Type == api.EventState || event.Type == api.EventMessage || event.Type == api.EventStop
-	if err := s.log.append(line, lasting); err != nil {
+	if err := s.log.append(lines, promise); err != nil {
 		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
 	}
-	after.LogSize += int64(len(line)) + 1
+	after.LogSize += int64(len(lines))
 	s.record = after
-	if event.Type == api.EventState {
+	if moved {
 		// The log has it; a snapshot that cannot be written now is only older.
 		_ = s.save()
-		if event.State.Ended() {
-			_ = s.log.rest()
-		}
+	}
+	if s.record.State != api.Preparing && s.record.State != api.Running {
+		_ = s.log.rest() // thousands may wait: they must not keep their files open
 	}
 	return nil
+}
+
+// lasting reports whether events of a type are on the disk before their writer is told that they are written.
+func lasting(event api.EventType) bool {
+	return event == api.EventState || event == api.EventMessage || event == api.EventStop
 }
 
 // save writes the snapshot, so that a crash leaves the old one or the new one.
@@ -189,20 +256,33 @@ func open(dir string, now func() time.Time) (*Session, error) {
 	if s.record.ID != s.ID() {
 		return nil, fmt.Errorf("%s holds the session %q", dir, s.record.ID)
 	}
+	file := filepath.Join(dir, logFile)
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() < s.record.LogSize {
+		// The disk lost events that it had promised to keep. What it has is the truth.
+		s.record = s.record.unheard()
+	}
 	var last api.EventType
-	s.log, err = openLog(filepath.Join(dir, logFile), s.record.LogSize, func(line []byte) error {
+	s.log, err = openLog(file, s.record.LogSize, func(line []byte) error {
 		var event api.Event
 		if err := json.Unmarshal(line, &event); err != nil {
-			return fmt.Errorf("event %d of session %s: %w", s.record.Events, s.ID(), err)
+			return fmt.Errorf("%w: event %d of session %s: %w", errUnreadable, s.record.Events, s.ID(), err)
 		}
 		s.record.LogSize += int64(len(line)) + 1
 		last = event.Type
 		return s.record.apply(&event)
 	})
-	if err != nil || last != api.EventMessage {
+	if err == nil && s.record.State == "" {
+		err = fmt.Errorf("%w: session %s has no events", errUnreadable, s.ID())
+	}
+	if err != nil || last != api.EventMessage || !s.record.State.Ended() {
 		return s, err
 	}
-	return s, s.takeUp()
+	// A crash between the message and what it brings about.
+	return s, s.append(takenUp)
 }
 
 // create makes a new session's directory. Nothing in it counts before the directory is where it belongs.
@@ -220,10 +300,10 @@ func create(dir string, record Record, message api.Event, now func() time.Time) 
 		return nil, err
 	}
 	message.Type = api.EventMessage
-	if err := errors.Join(s.append(message), s.append(api.Event{Type: api.EventState, State: api.Queued}), s.save()); err != nil {
-		return nil, errors.Join(err, s.log.rest())
+	if err := s.append(message, api.Event{Type: api.EventState, State: api.Queued}); err != nil {
+		return nil, err
 	}
-	return s, s.log.rest()
+	return s, s.save() // which append may have failed to do
 }
 
 // moved says that the session's directory has another name now.
@@ -233,7 +313,7 @@ func (s *Session) moved(dir string) {
 	s.dir, s.log.path = dir, filepath.Join(dir, logFile)
 }
 
-// marshal encodes without changing <, > and & in what Claude Code wrote.
+// marshal encodes an event as a line, without changing <, > and & in what Claude Code wrote.
 func marshal(event api.Event) ([]byte, error) {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
@@ -241,7 +321,7 @@ func marshal(event api.Event) ([]byte, error) {
 	if err := encoder.Encode(event); err != nil {
 		return nil, err
 	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
+	return buffer.Bytes(), nil
 }
 
 func latest(a, b time.Time) time.Time {

@@ -51,11 +51,11 @@ func Open(dir string, now func() time.Time) (*Store, error) {
 	return s, nil
 }
 
-// Close lets go of the volume. Sessions must not be used any more.
+// Close lets go of the volume. Its sessions take no more events.
 func (s *Store) Close() error {
 	var errs []error
 	for _, each := range s.List() {
-		errs = append(errs, each.log.rest())
+		errs = append(errs, each.log.close())
 	}
 	return errors.Join(append(errs, s.lock.Close())...)
 }
@@ -116,9 +116,13 @@ func (s *Store) Broken() []error { return s.broken }
 
 // Probe writes to the volume and syncs, and returns what is wrong with that.
 func (s *Store) Probe() error {
-	file := s.path("spool", ".probe")
-	err := os.WriteFile(file, make([]byte, 4096), 0o600)
-	return errors.Join(err, ignoreMissing(os.Remove(file)))
+	name := s.path("spool", ".probe")
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		_, err = file.Write(make([]byte, 4096))
+		err = errors.Join(err, file.Sync(), file.Close())
+	}
+	return errors.Join(err, ignoreMissing(os.Remove(name)))
 }
 
 func (s *Store) load() error {

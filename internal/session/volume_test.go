@@ -1,0 +1,314 @@
+package session
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"berth/internal/api"
+)
+
+func init() {
+	roles["hold"] = hold
+	roles["full"] = full
+}
+
+// play starts the test binary in a role.
+func play(t *testing.T, role string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	command := exec.Command(self, args...)
+	command.Env = append(os.Environ(), roleVariable+"="+role)
+	command.Stderr = os.Stderr
+	return command
+}
+
+// hold opens a volume, says so, and keeps it until its input ends.
+func hold() error {
+	store, err := Open(os.Args[1], time.Now)
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	_, _ = io.ReadAll(os.Stdin)
+	return store.Close()
+}
+
+func TestAVolumeIsForOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	other := play(t, "hold", dir)
+	input, err := other.StdinPipe()
+	must(t, err)
+	output, err := other.StdoutPipe()
+	must(t, err)
+	must(t, other.Start())
+	if said, err := bufio.NewReader(output).ReadString('\n'); said != "open\n" {
+		t.Fatal(said, err)
+	}
+	_, err = Open(dir, time.Now)
+	if !errors.Is(err, ErrInUse) || !strings.HasSuffix(err.Error(), fmt.Sprint("process ", other.Process.Pid)) {
+		t.Errorf("the error is %v", err)
+	}
+	must(t, input.Close())
+	must(t, other.Wait())
+	store, err := Open(dir, time.Now)
+	must(t, err)
+	must(t, store.Close())
+}
+
+// full appends to a session under a limit to the size of files, which is how a full disk looks: a write is cut short.
+func full() error {
+	signal.Ignore(syscall.SIGXFSZ)
+	store, err := Open(os.Args[1], newClock().now)
+	if err != nil {
+		return err
+	}
+	s, err := store.Create(api.NewSession{Prompt: "do it"}, "m0")
+	err = errors.Join(err, s.Append(claudeLine(`{"type":"x","text":"%s"}`, strings.Repeat("x", 8000))),
+		s.Move(api.Preparing, api.Event{}), s.Move(api.Running, api.Event{}))
+	if err != nil {
+		return err
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	tries := map[string]func() error{
+		"claude": func() error { return s.Append(claudeLine(`{"type":"assistant","message":{"id":"a"}}`)) },
+		"state":  func() error { return s.Move(api.Succeeded, api.Event{Text: "done"}) },
+		"ask":    func() error { return s.Ask(api.Event{MessageID: "m", Text: "more"}) },
+		"stop":   func() error { return s.Stop("enough") },
+	}
+	for name, try := range tries {
+		for room := range 40 {
+			if err := short(s, name, try, room, limit); err != nil {
+				return err
+			}
+		}
+	}
+	// What took two lines is in the log as both or neither.
+	if err := s.Move(api.Succeeded, api.Event{}); err != nil {
+		return err
+	}
+	for room := range 150 {
+		if err := short(s, "ask of an ended one", tries["ask"], room, limit); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(s.Ask(api.Event{MessageID: "m", Text: "more"}), store.Close()); err != nil {
+		return err
+	}
+	if store, err = Open(os.Args[1], time.Now); err != nil {
+		return err
+	}
+	if difference := cmp.Diff(s.Record(), store.Get(s.ID()).Record()); difference != "" {
+		return errors.New(difference)
+	}
+	return store.Close()
+}
+
+// short tries something with so much room left, which must fail and leave nothing, and then adds an event.
+func short(s *Session, name string, try func() error, room int, limit unix.Rlimit) error {
+	file := filepath.Join(s.dir, logFile)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	record, low := s.Record(), limit
+	low.Cur = uint64(len(before) + room)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &low); err != nil {
+		return err
+	}
+	failed := try()
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	after, err := os.ReadFile(file)
+	if failed == nil || err != nil || !bytes.Equal(before, after) || cmp.Diff(record, s.Record()) != "" {
+		return fmt.Errorf("%s with %d bytes of room: %w, %w, or something is left of it", name, room, failed, err)
+	}
+	if err := s.Append(api.Event{Type: api.EventNotice, Text: "there is room again"}); err != nil {
+		return fmt.Errorf("after %s with %d bytes of room: %w", name, room, err)
+	}
+	return nil
+}
+
+func TestAFullVolumeLosesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := play(t, "full", dir).Run(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A snapshot that cannot be written must not count as written: a work dir that is made anew costs the work in it.
+func TestPreparedIsOnTheDiskOrNotAtAll(t *testing.T) {
+	_, s := one(t)
+	blocked := filepath.Join(s.dir, snapshotFile)
+	must(t, os.Remove(blocked))
+	must(t, os.MkdirAll(filepath.Join(blocked, "in the way"), 0o700))
+	if err := s.Prepared("base", "main", "tree"); err == nil || s.Record().Prepared {
+		t.Errorf("error %v, record %+v", err, s.Record())
+	}
+	must(t, os.RemoveAll(blocked))
+	if err := s.Prepared("base", "main", "tree"); err != nil || !s.Record().Prepared {
+		t.Errorf("error %v, record %+v", err, s.Record())
+	}
+}
+
+// A sync that fails behind everybody's back fails the next append, once.
+func TestALateErrorIsTold(t *testing.T) {
+	_, s := one(t)
+	start(t, s)
+	must(t, s.Append(claudeLine(`{}`)))
+	must(t, s.log.file.Close())
+	s.log.flush()
+	s.log.file = nil
+	if err := s.Append(claudeLine(`{}`)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the error is %v", err)
+	}
+	must(t, s.Append(claudeLine(`{}`)))
+	consistent(t, s)
+}
+
+func TestAClosedStoreTakesNothing(t *testing.T) {
+	store, err := Open(t.TempDir(), time.Now)
+	must(t, err)
+	s, err := store.Create(api.NewSession{Prompt: "do it"}, "m0")
+	must(t, err)
+	must(t, store.Close())
+	if err := s.Move(api.Preparing, api.Event{}); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestWhatWasNotAcceptedIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "spool", uuid.NewString())
+	must(t, os.MkdirAll(left, 0o700))
+	must(t, os.WriteFile(filepath.Join(left, logFile), []byte("half"), 0o600))
+	store := openStore(t, dir, time.Now)
+	if entries, err := os.ReadDir(filepath.Join(dir, "spool")); err != nil || len(entries) > 0 || len(store.List()) > 0 {
+		t.Errorf("%v, %v are left", entries, err)
+	}
+	must(t, store.Probe())
+	must(t, store.Close())
+}
+
+// What cannot be read is said, and left byte for byte.
+func TestABrokenSessionIsLeftAlone(t *testing.T) {
+	_, s := one(t)
+	good, err := os.ReadFile(filepath.Join(s.dir, snapshotFile))
+	must(t, err)
+	log := logOf(t, s)
+	for name, test := range map[string]struct {
+		snapshot, log []byte
+		says          string
+	}{
+		"no snapshot":     {nil, log, "no such file"},
+		"empty snapshot":  {[]byte{}, log, "unexpected end"},
+		"torn snapshot":   {good[:40], log, "unexpected end"},
+		"newer version":   {bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1), log, "use a newer one"},
+		"another session": {bytes.Replace(good, []byte(s.ID()), []byte(uuid.NewString()), 1), log, "holds the session"},
+		"no log":          {good, nil, "no such file"},
+		"empty log":       {good, []byte{}, "no events"},
+		"no line":         {good, []byte("zero"), "no events"},
+		"damaged log":     {good, []byte("{]\n"), "damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			home := filepath.Join(dir, "sessions", s.ID())
+			must(t, os.MkdirAll(home, 0o700))
+			files := map[string][]byte{snapshotFile: test.snapshot, logFile: test.log}
+			for file, text := range files {
+				if text != nil {
+					must(t, os.WriteFile(filepath.Join(home, file), text, 0o600))
+				}
+			}
+			store := openStore(t, dir, time.Now)
+			broken := store.Broken()
+			if len(store.List()) > 0 || len(broken) != 1 || !strings.Contains(broken[0].Error(), test.says) || !strings.Contains(broken[0].Error(), s.ID()) {
+				t.Errorf("it is told as %v", broken)
+			}
+			must(t, store.Close())
+			for file, text := range files {
+				left, err := os.ReadFile(filepath.Join(home, file))
+				if !bytes.Equal(left, text) || (err != nil) != (text == nil) {
+					t.Errorf("%s has become %q, %v", file, left, err)
+				}
+			}
+		})
+	}
+}
+
+// Thousands that wait for a place keep no file open.
+func TestOnlySessionsThatRunKeepTheirLogOpen(t *testing.T) {
+	_, s := one(t)
+	open := func(want bool) {
+		t.Helper()
+		if got := s.log.file != nil; got != want {
+			t.Errorf("as it is %s, its log is open: %v", s.State(), got)
+		}
+	}
+	open(false)
+	must(t, s.Ask(api.Event{MessageID: "m", Text: "more"}))
+	open(false)
+	start(t, s)
+	open(true)
+	must(t, s.Move(api.Interrupted, api.Event{}))
+	open(false)
+	must(t, s.Requeue(""))
+	open(false)
+	start(t, s)
+	must(t, s.Move(api.Failed, api.Event{}))
+	open(false)
+}
+
+// JSON may nest so deep that it is no longer JSON inside of an event: that is not the volume's fault.
+func TestAnEventThatIsNoJSONIsNoFaultOfTheVolume(t *testing.T) {
+	_, s := one(t)
+	deep := strings.Repeat("[", 10000) + strings.Repeat("]", 10000)
+	if !json.Valid([]byte(deep)) {
+		t.Fatal("it nests too deep for a line")
+	}
+	if err := s.Append(api.Event{Type: api.EventClaude, Claude: []byte(deep)}); !errors.Is(err, ErrNotJSON) {
+		t.Errorf("the error is %v", err)
+	}
+	consistent(t, s)
+}
+
+func TestALongLogIsRead(t *testing.T) {
+	t.Parallel()
+	const events = 30_000
+	_, s := one(t)
+	start(t, s)
+	log := bytes.NewBuffer(logOf(t, s))
+	for index := range events {
+		fmt.Fprintf(log, `{"type":"claude","time":"2026-01-02T03:04:06Z","claude":{"type":"assistant","message":{"id":"%d","content":"%0200d"}}}`+"\n", index, index)
+	}
+	must(t, os.WriteFile(filepath.Join(s.dir, logFile), log.Bytes(), 0o600))
+	before := time.Now()
+	reopened, err := open(s.dir, time.Now)
+	must(t, err)
+	if turns := reopened.Record().Turns; turns != events {
+		t.Errorf("%d replies are counted", turns)
+	}
+	t.Logf("opened in %v", time.Since(before))
+}
