@@ -1,8 +1,20 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -10,11 +22,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"berth": main})
+	testscript.Main(m, map[string]func(){"berth": main, "berthd": fakeBerthd})
 }
 
-// The scripts run the command's real main as a process of its own. PRICE_LIST is the address of a fake
-// AWS Price List API, which has the prices of eu-central-1; PRICE_LIST_DENIED refuses every request.
+// The scripts run the command's real main as a process of its own.
+//
+// PRICE_LIST is the address of a fake AWS Price List API, which has the prices of eu-central-1;
+// PRICE_LIST_DENIED refuses every request. BERTH_DATA is the volume of a fake agent of the script's own,
+// until the script names another.
 func TestScripts(t *testing.T) {
 	serve := func(list *costtest.PriceList) string {
 		server := httptest.NewServer(list)
@@ -32,7 +47,104 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PRICE_LIST", open)
 			env.Setenv("PRICE_LIST_DENIED", closed)
 			env.Setenv("AWS_EC2_METADATA_DISABLED", "true") // else the SDK looks for an instance's role
-			return nil
+			env.Setenv("BERTH_DATA", filepath.Join(env.WorkDir, "volume"))
+			agent := newFakeAgent("secret")
+			stop, err := agent.serve(env.Getenv("BERTH_DATA"))
+			if err != nil {
+				return err
+			}
+			env.Defer(stop)
+			env.Values[agentKey{}] = agent
+			return errors.Join(
+				os.WriteFile(filepath.Join(env.WorkDir, "large.txt"), []byte(strings.Repeat("a long task ", 1<<20/12)), 0o600),
+				os.WriteFile(filepath.Join(env.WorkDir, "escape.txt"), []byte("clear \x1b[2J the screen"), 0o600),
+				os.WriteFile(filepath.Join(env.WorkDir, "latin1.txt"), []byte("caf\xe9"), 0o600))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "asked": asked, "have": have, "problem": problem, "interrupt": interrupt, "agent-pid": agentPID,
 		},
 	})
+}
+
+type agentKey struct{}
+
+func agentOf(ts *testscript.TestScript) *fakeAgent { return ts.Value(agentKey{}).(*fakeAgent) }
+
+// exits CODE PROGRAM ARGS… runs a program, which has to end with a code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	code := 0
+	err := ts.Exec(args[1], args[2:]...)
+	if failed := new(exec.ExitError); errors.As(err, &failed) {
+		code = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if want, _ := strconv.Atoi(args[0]); code != want {
+		ts.Fatalf("it exits with %d, not with %d", code, want)
+	}
+}
+
+// asked PATTERN looks for a request that the agent got.
+func asked(ts *testscript.TestScript, negated bool, args []string) {
+	agent := agentOf(ts)
+	agent.mu.Lock()
+	defer agent.mu.Unlock()
+	if slices.ContainsFunc(agent.asked, regexp.MustCompile(args[0]).MatchString) == negated {
+		ts.Fatalf("the agent was asked:\n%s", strings.Join(agent.asked, "\n"))
+	}
+}
+
+// have PROMPT… gives the agent sessions, which end as their prompts say. \e is an escape character in them.
+func have(ts *testscript.TestScript, _ bool, args []string) {
+	agent := agentOf(ts)
+	agent.change(func() {
+		for _, prompt := range args {
+			prompt = strings.ReplaceAll(prompt, `\e`, "\x1b")
+			agent.add(prompt).play(prompt)
+		}
+	})
+}
+
+// problem TEXT has the agent's status tell a problem.
+func problem(ts *testscript.TestScript, _ bool, args []string) {
+	agent := agentOf(ts)
+	agent.change(func() { agent.status = map[string]any{"problems": args} })
+}
+
+// agent-pid N has the agent's status tell another process.
+func agentPID(ts *testscript.TestScript, _ bool, args []string) {
+	agent := agentOf(ts)
+	pid, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	agent.change(func() { agent.pid = pid })
+}
+
+// interrupt CODE PROGRAM ARGS… runs a program that follows a session, sends it SIGINT when it has shown all that
+// there is, and compares its exit code. Its output is in the files interrupted.out and interrupted.err.
+func interrupt(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	command := exec.CommandContext(ctx, path, args[2:]...)
+	command.Env, command.Dir = append(os.Environ(), "BERTH_DATA="+ts.Getenv("BERTH_DATA")), ts.MkAbs(".")
+	var problems strings.Builder
+	command.Stderr = &problems
+	pipe, err := command.StdoutPipe()
+	ts.Check(err)
+	ts.Check(command.Start())
+	var shown strings.Builder
+	lines := bufio.NewScanner(pipe)
+	for lines.Scan() {
+		fmt.Fprintln(&shown, lines.Text())
+		if lines.Text() == lastShown {
+			ts.Check(command.Process.Signal(os.Interrupt))
+		}
+	}
+	_ = command.Wait() // its exit code is compared
+	ts.Check(os.WriteFile(ts.MkAbs("interrupted.out"), []byte(shown.String()), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("interrupted.err"), []byte(problems.String()), 0o600))
+	if got := fmt.Sprint(command.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("it exits with %s, not with %s:\n%s%s", got, args[0], shown.String(), problems.String())
+	}
 }

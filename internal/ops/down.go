@@ -43,8 +43,8 @@ func (d *Down) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	if count := status.Sessions[api.Running] + status.Sessions[api.Preparing]; count > 0 {
-		fmt.Fprintf(stdio.Err, "berth: %d running sessions are interrupted; they go on when the agent is up again\n", count)
+	if running := status.Sessions[api.Running] + status.Sessions[api.Preparing]; running > 0 {
+		fmt.Fprintf(stdio.Err, "berth: %s interrupted; what was interrupted goes on when the agent is up again\n", plural(running, "running session is", "running sessions are"))
 	}
 	// The agent itself said so, to somebody who has the token. Of a number below 2 a signal would reach others.
 	if status.PID < 2 {

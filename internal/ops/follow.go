@@ -167,11 +167,12 @@ func summary(session *api.Session, program string, colour bool) []string {
 		lines = append(lines, "  pull request  "+printable(session.PullRequest))
 	}
 	id, berth := shortID(session.ID), commandName(program)
-	switch {
-	case session.State == api.Failed || session.State == api.Cancelled:
+	switch session.State {
+	case api.Failed, api.Cancelled:
 		lines = append(lines, fmt.Sprintf("  next   %[1]s resume %[2]s · %[1]s show %[2]s · %[1]s diff %[2]s", berth, id))
-	case session.State == api.Succeeded:
+	case api.Succeeded:
 		lines = append(lines, fmt.Sprintf("  next   %[1]s diff %[2]s · %[1]s send %[2]s \"…\"", berth, id))
+	default:
 	}
 	return lines
 }

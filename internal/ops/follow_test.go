@@ -25,7 +25,7 @@ func TestLiveLine(t *testing.T) {
 		start := time.Now()
 		events := func(yield func(api.Event, error) bool) {
 			say := func(event api.Event) bool { event.Time = time.Now(); return yield(event, nil) }
-			claude := func(text string) bool { return say(api.Event{Type: api.EventClaude, Claude: json.RawMessage(text)}) }
+			claude := func(text string) { say(api.Event{Type: api.EventClaude, Claude: json.RawMessage(text)}) }
 			if !say(api.Event{Type: api.EventState, State: api.Queued}) {
 				return
 			}

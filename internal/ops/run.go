@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,6 +93,9 @@ func followToEnd(ctx context.Context, stdio Stdio, client *api.Client, id string
 	session, err := follow(ctx, stdio, client, id, from, followOptions{Follow: true, JSON: asJSON, Summary: true})
 	if ctx.Err() != nil {
 		return &interruptedError{fmt.Sprintf("session %[1]s goes on; follow it with `berth logs -f %[1]s`, end it with `berth stop %[1]s`", shortID(id))}
+	}
+	if errors.Is(err, api.ErrUnreachable) {
+		return fmt.Errorf("%w; the session is not lost: `berth up`, then `berth logs -f %s`", err, shortID(id))
 	}
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 //     goes to standard error, with "berth: " or "· " before it.
 //   - Text of others (the model's, a tool's, a prompt, an error's) passes printable first. No escape sequence
 //     is ever written that is not one of the constants below.
-//   - Colours are written to a terminal only, each stream for itself, unless NO_COLOR is set
+//   - Colours are written to a terminal only, each stream for itself, unless envNoColour is set
 //     (https://no-color.org) or TERM is dumb.
 //   - The live line is written to standard error if that is a terminal that can rewrite a line. It is at the
 //     bottom, never as wide as the terminal, and gone before anything else is written.
@@ -29,6 +29,8 @@ const (
 	yellow = "\x1b[33m"
 	cyan   = "\x1b[36m"
 	plain  = "\x1b[0m"
+
+	envNoColour = "NO_COLOR" //nolint:misspell // others' word
 
 	clearLine = "\r\x1b[K"
 	pipeWidth = 160
@@ -51,7 +53,7 @@ func newTerminal(stdio Stdio) *terminal {
 	out, outIs := terminalFile(stdio.Out)
 	err, errIs := terminalFile(stdio.Err)
 	able := stdio.Getenv("TERM") != "dumb"
-	colour := able && stdio.Getenv("NO_COLOR") == ""
+	colour := able && stdio.Getenv(envNoColour) == ""
 	t := &terminal{
 		out: stdio.Out, err: stdio.Err, colourOut: outIs && colour, colourErr: errIs && colour, canLive: errIs && able,
 		width: func() int { return pipeWidth },

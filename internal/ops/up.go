@@ -124,12 +124,12 @@ func startAgent(stdio Stdio, data string) (*startedAgent, error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the volume: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(data, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(filepath.Join(data, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the agent's log: %w", err)
 	}
-	defer log.Close() //nolint:errcheck // only the agent writes to it
-	info, err := log.Stat()
+	defer file.Close() //nolint:errcheck // only the agent writes to it
+	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
@@ -140,12 +140,12 @@ func startAgent(stdio Stdio, data string) (*startedAgent, error) {
 	}
 	command.Env = append(os.Environ(), contract.EnvData+"="+data, contract.EnvClaude+"="+cli)
 	command.Dir = "/" // not in the way of whoever wants to remove this one
-	command.Stdout, command.Stderr = log, log
+	command.Stdout, command.Stderr = file, file
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
 		return nil, fmt.Errorf("starting the agent: %w", err)
 	}
-	agent := &startedAgent{process: command.Process, log: log.Name(), from: info.Size(), ended: make(chan error, 1)}
+	agent := &startedAgent{process: command.Process, log: file.Name(), from: info.Size(), ended: make(chan error, 1)}
 	go func() { agent.ended <- command.Wait() }()
 	return agent, nil
 }
@@ -179,10 +179,10 @@ func (a *startedAgent) wait(ctx context.Context, data string) (api.Endpoint, err
 // lastLine is the last thing that the agent logged: why it ended.
 func (a *startedAgent) lastLine(ended error) string {
 	var text []byte
-	log, err := os.Open(a.log)
+	file, err := os.Open(a.log)
 	if err == nil {
-		defer log.Close() //nolint:errcheck // it was only read
-		text, err = io.ReadAll(io.NewSectionReader(log, a.from, 1<<20))
+		defer file.Close() //nolint:errcheck // it was only read
+		text, err = io.ReadAll(io.NewSectionReader(file, a.from, 1<<20))
 	}
 	if err != nil || len(bytes.TrimSpace(text)) == 0 {
 		return fmt.Sprintf("%v; its log is %s", ended, a.log)
