@@ -85,6 +85,6 @@ func writeJSON(w io.Writer, value any) error {
 	if err := encoder.Encode(value); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
-	_, err := io.WriteString(w, text.String())
+	_, err := io.WriteString(w, escapeControls(text.String()))
 	return err
 }

@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"io"
+	"strings"
 )
 
 // Diff is the verb `berth diff`: what a session changed.
@@ -23,7 +24,7 @@ Examples:
 Exit codes: 0 shown; 1 failed; 2 the id fits several; 3 the agent cannot be reached.`
 }
 
-// Run writes the patch to stdio.Out as it is: it may be for git apply.
+// Run writes the patch to stdio.Out: as it is, for git apply, unless somebody reads it in a terminal.
 func (d *Diff) Run(ctx context.Context, stdio Stdio) error {
 	client, session, err := d.connected(ctx, stdio, d.ID)
 	if err != nil {
@@ -36,6 +37,28 @@ func (d *Diff) Run(ctx context.Context, stdio Stdio) error {
 	if d.JSON {
 		return writeJSON(stdio.Out, diff)
 	}
+	if _, is := terminalFile(stdio.Out); is {
+		return writePatch(newTerminal(stdio), diff.Patch)
+	}
 	_, err = io.WriteString(stdio.Out, diff.Patch)
 	return err
+}
+
+// writePatch writes a patch for people.
+func writePatch(to *terminal, patch string) error {
+	for line := range strings.Lines(printable(patch)) {
+		style := ""
+		switch {
+		case strings.HasPrefix(line, "+++"), strings.HasPrefix(line, "---"), strings.HasPrefix(line, "diff "):
+			style = bold
+		case strings.HasPrefix(line, "+"):
+			style = green
+		case strings.HasPrefix(line, "-"):
+			style = red
+		case strings.HasPrefix(line, "@@"):
+			style = cyan
+		}
+		to.say(style, strings.TrimSuffix(line, "\n"))
+	}
+	return to.failed
 }

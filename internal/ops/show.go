@@ -57,7 +57,8 @@ func writeSession(to io.Writer, session *api.Session) error {
 	if session.EndedAt != nil {
 		row("ended", session.EndedAt.Local().Format(time.DateTime))
 	}
-	row("work", fmt.Sprintf("%s, %d turns, started %d times", duration(session.DurationSeconds), session.Turns, session.Attempts))
+	row("work", fmt.Sprintf("%s, %s, %s of Claude Code", duration(session.DurationSeconds),
+		plural(session.Turns, "turn", "turns"), plural(session.Attempts, "start", "starts")))
 	row("spent", fmt.Sprintf("%s, %d tokens in, %d out, %d from the cache", money(session.CostUSD),
 		session.Tokens.Input+session.Tokens.CacheWrite, session.Tokens.Output, session.Tokens.CacheRead))
 	row("limits", limits(session.Options))

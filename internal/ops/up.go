@@ -193,8 +193,8 @@ func (a *startedAgent) lastLine(ended error) string {
 
 // findProgram finds a program beside this one, else in PATH.
 func findProgram(name string) (string, error) {
-	if self, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(self), name); executable(beside) {
+	if own, err := ownDir(); err == nil {
+		if beside := filepath.Join(own, name); executable(beside) {
 			return beside, nil
 		}
 	}
@@ -208,11 +208,14 @@ func findProgram(name string) (string, error) {
 // findCLI finds the Claude Code CLI: where BERTH_CLAUDE says, else in the node_modules of the checkout that this
 // program was built in, else in PATH.
 func findCLI(stdio Stdio) (string, error) {
-	if named := stdio.Getenv(contract.EnvClaude); named != "" {
+	switch named := stdio.Getenv(contract.EnvClaude); {
+	case strings.ContainsRune(named, filepath.Separator): // berthd runs elsewhere
 		return filepath.Abs(named)
+	case named != "":
+		return named, nil
 	}
-	if self, err := os.Executable(); err == nil {
-		for dir := filepath.Dir(self); ; dir = filepath.Dir(dir) {
+	if own, err := ownDir(); err == nil {
+		for dir := own; ; dir = filepath.Dir(dir) {
 			if cli := filepath.Join(dir, "node_modules", ".bin", "claude"); executable(cli) {
 				return cli, nil
 			}
@@ -226,6 +229,15 @@ func findCLI(stdio Stdio) (string, error) {
 		return "", errors.New("the Claude Code CLI is not there; `make setup` installs it, or name it with BERTH_CLAUDE")
 	}
 	return filepath.Abs(found)
+}
+
+// ownDir is where this program is, and not where a link to it is.
+func ownDir() (string, error) {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	return filepath.Dir(self), err
 }
 
 func executable(file string) bool {
