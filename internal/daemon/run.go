@@ -146,6 +146,9 @@ func (r *run) attempt() (api.State, api.Event) {
 	if err != nil {
 		return r.notStarted(err)
 	}
+	if len(r.unsent) == 0 && !transcript.Exists() {
+		return r.notStarted(fmt.Errorf("%w: there is no message in it", session.ErrDamaged))
+	}
 	if len(r.unsent) == 0 && !transcript.Cut() {
 		// The daemon went away between the model's last word and the end of the process.
 		return r.alreadyDone(transcript)

@@ -35,9 +35,6 @@ type eventLog struct {
 	grown   chan struct{} // closed and replaced when size grows
 }
 
-// errUnreadable is wrapped by an error of openLog's visit about a line that is none.
-var errUnreadable = errors.New("the event log is damaged")
-
 // openLog reads the lines of a log from a byte on, which must not be beyond its end, and tells each to visit. It cuts
 // off what a crash leaves at the end: a line without its end, and blocks that the disk never wrote, which read as
 // zeros, unless something follows them that was promised to somebody.
@@ -47,7 +44,7 @@ func openLog(path string, from int64, visit func(line []byte) error) (*eventLog,
 		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // nothing was written, or Sync said so
-	log := &eventLog{path: path, size: from, grown: make(chan struct{})}
+	opened := &eventLog{path: path, size: from, grown: make(chan struct{})}
 	if _, err := file.Seek(from, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -55,21 +52,21 @@ func openLog(path string, from int64, visit func(line []byte) error) (*eventLog,
 	for {
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			log.torn = len(line) > 0 && log.size > 0 // else it is no log at all, and left alone
-			return log, log.mend(file)
+			opened.torn = len(line) > 0 && opened.size > 0 // else it is no log at all, and left alone
+			return opened, opened.mend(file)
 		}
 		if err != nil {
 			return nil, err
 		}
 		err = visit(bytes.TrimSuffix(line, []byte("\n")))
-		if errors.Is(err, errUnreadable) && log.size > 0 && bytes.IndexByte(line, 0) >= 0 && !promised(reader) {
-			log.torn = true
-			return log, log.mend(file)
+		if errors.Is(err, ErrDamaged) && opened.size > 0 && bytes.IndexByte(line, 0) >= 0 && !promised(reader) {
+			opened.torn = true
+			return opened, opened.mend(file)
 		}
 		if err != nil {
 			return nil, err
 		}
-		log.size += int64(len(line))
+		opened.size += int64(len(line))
 	}
 }
 

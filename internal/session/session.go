@@ -163,8 +163,8 @@ func (s *Session) Each(visit func(api.Event)) error {
 		if err != nil {
 			return err
 		}
-		var event api.Event
-		if err := json.Unmarshal(line, &event); err != nil {
+		event, err := unmarshal(line)
+		if err != nil {
 			return fmt.Errorf("%w: event %d of session %s: %w", ErrDamaged, index, s.ID(), err)
 		}
 		event.ID = index
@@ -179,7 +179,7 @@ func (s *Session) Each(visit func(api.Event)) error {
 var ErrNotJSON = errors.New("it is no JSON that can be written down")
 
 // ErrDamaged is wrapped by the error of Each for a log that cannot be understood.
-var ErrDamaged = errUnreadable
+var ErrDamaged = errors.New("the event log is damaged")
 
 // StateError says that a session's state does not allow what was asked.
 type StateError struct {
@@ -267,16 +267,16 @@ func open(dir string, now func() time.Time) (*Session, error) {
 	}
 	var last api.EventType
 	s.log, err = openLog(file, s.record.LogSize, func(line []byte) error {
-		var event api.Event
-		if err := json.Unmarshal(line, &event); err != nil {
-			return fmt.Errorf("%w: event %d of session %s: %w", errUnreadable, s.record.Events, s.ID(), err)
+		event, err := unmarshal(line)
+		if err != nil {
+			return fmt.Errorf("%w: event %d of session %s: %w", ErrDamaged, s.record.Events, s.ID(), err)
 		}
 		s.record.LogSize += int64(len(line)) + 1
 		last = event.Type
 		return s.record.apply(&event)
 	})
 	if err == nil && s.record.State == "" {
-		err = fmt.Errorf("%w: session %s has no events", errUnreadable, s.ID())
+		err = fmt.Errorf("%w: session %s has no events", ErrDamaged, s.ID())
 	}
 	if err != nil || last != api.EventMessage || !s.record.State.Ended() {
 		return s, err
@@ -322,6 +322,13 @@ func marshal(event api.Event) ([]byte, error) {
 		return nil, err
 	}
 	return buffer.Bytes(), nil
+}
+
+func unmarshal(line []byte) (event api.Event, err error) {
+	if err = json.Unmarshal(line, &event); err == nil && event.Type == "" {
+		err = errors.New("it has no type")
+	}
+	return event, err
 }
 
 func latest(a, b time.Time) time.Time {

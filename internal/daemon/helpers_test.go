@@ -1,0 +1,150 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/internal/api"
+	"berth/internal/session"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// agent is a daemon that a test can start again.
+type agent struct {
+	*Daemon
+	t     *testing.T
+	dir   string
+	store *session.Store
+	stop  func()
+}
+
+func newAgent(t *testing.T, places int) *agent {
+	t.Helper()
+	a := &agent{t: t, dir: t.TempDir(), stop: func() {}}
+	a.open(places)
+	t.Cleanup(func() { a.stop() })
+	return a
+}
+
+// open opens the volume, and makes a daemon that does not run yet.
+func (a *agent) open(places int) {
+	a.t.Helper()
+	store, err := session.Open(a.dir, time.Now)
+	must(a.t, err)
+	self, err := os.Executable()
+	must(a.t, err)
+	a.store = store
+	a.Daemon = New(Config{
+		Data: a.dir, Work: filepath.Join(a.dir, "work"), CLI: self, Reaper: []string{self, "reap"}, Places: places,
+		Gateway: Gateway{Grant: func(string) string { return "token" }, Revoke: func(string) {}, Keyed: true},
+		Stall:   time.Minute, Linger: time.Minute, Logger: slog.New(slog.DiscardHandler),
+	}, store)
+	a.stop = func() {
+		if err := store.Close(); err != nil {
+			a.t.Error(err)
+		}
+		a.stop = func() {}
+	}
+}
+
+// start runs the daemon until stop.
+func (a *agent) start() *agent {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	daemon, closeStore := a.Daemon, a.stop
+	go func() {
+		defer close(ended)
+		daemon.Run(ctx)
+	}()
+	a.stop = func() {
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			a.t.Error("the daemon does not stop")
+		}
+		closeStore()
+	}
+	return a
+}
+
+func (a *agent) create(prompt string) string {
+	a.t.Helper()
+	created, err := a.Create(a.t.Context(), api.NewSession{Prompt: prompt})
+	must(a.t, err)
+	return created.ID
+}
+
+func (a *agent) send(id, text string) {
+	a.t.Helper()
+	_, err := a.Send(a.t.Context(), id, api.NewMessage{Text: text})
+	must(a.t, err)
+}
+
+func (a *agent) get(id string) session.Record { return a.store.Get(id).Record() }
+
+// await waits for a session's state.
+func (a *agent) await(id string, want api.State) session.Record {
+	a.t.Helper()
+	until(a.t, func() bool { return a.get(id).State == want }, func() string {
+		return "it is " + string(a.get(id).State) + ", not " + string(want) + ":\n" + a.events(id)
+	})
+	return a.get(id)
+}
+
+func (a *agent) events(id string) string {
+	var all strings.Builder
+	for line := range a.store.Get(id).Events(context.Background(), 0, false) {
+		all.Write(line)
+		all.WriteByte('\n')
+	}
+	return all.String()
+}
+
+// states are those that a session has been through.
+func (a *agent) states(id string) string {
+	var all []string
+	must(a.t, a.store.Get(id).Each(func(event api.Event) {
+		if event.Type == api.EventState {
+			all = append(all, string(event.State))
+		}
+	}))
+	return strings.Join(all, " ")
+}
+
+// answered counts how often the model was asked a message.
+func (a *agent) answered(id, text string) int {
+	found, err := filepath.Glob(filepath.Join(a.dir, "work", id, "config", "projects", "*", "*.jsonl"))
+	must(a.t, err)
+	count := 0
+	for _, file := range found {
+		transcript, err := os.ReadFile(file)
+		must(a.t, err)
+		count += strings.Count(string(transcript), `"content":"`+text+`"`)
+	}
+	return count
+}
+
+func until(t *testing.T, is func() bool, say func() string) {
+	t.Helper()
+	timeout, tick := time.After(20*time.Second), time.NewTicker(2*time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatal(say())
+		}
+	}
+}
