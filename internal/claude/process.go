@@ -232,7 +232,7 @@ func (p *Process) wait(output *os.File) {
 }
 
 func exitCode(state *os.ProcessState) int {
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() { //nolint:misspell // syscall spells it so
 		return 128 + int(status.Signal())
 	}
 	return state.ExitCode()

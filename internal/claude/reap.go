@@ -40,7 +40,7 @@ func Reap(program string, args []string) int {
 		fmt.Fprintln(os.Stderr, "berthd:", err)
 		return 127
 	}
-	pid, err := syscall.ForkExec(path, append([]string{program}, args...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(path, append([]string{program}, args...), &syscall.ProcAttr{ //nolint:gosec // to run what it is told is what it is for
 		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: childAttributes(),
 	})
 	if err != nil {
@@ -61,7 +61,7 @@ func Reap(program string, args []string) int {
 	go waitForAll(pid, ended, all)
 	status := attend(pid, signals, gone, ended)
 	finish(pid, all)
-	if status.Signaled() {
+	if status.Signaled() { //nolint:misspell // syscall spells it so
 		return 128 + int(status.Signal())
 	}
 	return status.ExitStatus()
@@ -98,7 +98,7 @@ func waitForAll(pid int, ended chan<- syscall.WaitStatus, all chan<- struct{}) {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
 			return
-		case child == pid && (status.Exited() || status.Signaled()):
+		case child == pid && (status.Exited() || status.Signaled()): //nolint:misspell // syscall spells it so
 			ended <- status
 		}
 	}

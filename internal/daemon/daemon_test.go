@@ -129,7 +129,6 @@ func TestAMessageAtTheEndIsNeverLost(t *testing.T) {
 				}
 			}
 		})
-		t.Cleanup(func() {})
 		all.Go(func() {
 			for round := range 15 {
 				text := fmt.Sprintf("reply %d-%d", number, round)

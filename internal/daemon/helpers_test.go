@@ -105,7 +105,8 @@ func (a *agent) await(id string, want api.State) session.Record {
 
 func (a *agent) events(id string) string {
 	var all strings.Builder
-	for line := range a.store.Get(id).Events(context.Background(), 0, false) {
+	for line, err := range a.store.Get(id).Events(context.Background(), 0, false) {
+		must(a.t, err)
 		all.Write(line)
 		all.WriteByte('\n')
 	}

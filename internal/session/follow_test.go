@@ -100,7 +100,10 @@ func TestAFollowerThatIsTakenUpAgainGoesOn(t *testing.T) {
 	next := make(chan string)
 	go func() {
 		defer close(next)
-		for line := range s.Events(context.Background(), 4, true) {
+		for line, err := range s.Events(context.Background(), 4, true) {
+			if err != nil {
+				t.Error(err)
+			}
 			next <- string(line)
 		}
 	}()
@@ -131,7 +134,8 @@ func TestAFollowerCanLeave(t *testing.T) {
 	if !errors.Is(last, context.Canceled) {
 		t.Errorf("the last error is %v", last)
 	}
-	for range s.Events(t.Context(), 0, true) {
+	for _, err := range s.Events(t.Context(), 0, true) {
+		must(t, err)
 		break
 	}
 	for line, err := range s.Events(t.Context(), 99, false) {

@@ -191,24 +191,14 @@ func (l *eventLog) lines(ctx context.Context, from int, more func() bool) iter.S
 			return
 		}
 		defer file.Close() //nolint:errcheck // it was only read
-		reader, read, index := bufio.NewReader(nil), int64(0), 0
+		at := cursor{path: l.path, file: file, reader: bufio.NewReader(nil)}
 		for {
 			size, grown := l.extent()
-			// Never a byte beyond: what lies there may be cut off and written anew.
-			reader.Reset(io.NewSectionReader(file, read, size-read))
-			for read < size {
-				line, err := reader.ReadBytes('\n')
-				if err != nil {
-					yield(nil, fmt.Errorf("reading %s: %w", l.path, err))
-					return
-				}
-				read += int64(len(line))
-				if index++; index > from && !yield(bytes.TrimSuffix(line, []byte("\n")), nil) {
-					return
-				}
+			if !at.advance(size, from, yield) {
+				return
 			}
 			if !more() {
-				if size, _ := l.extent(); read == size {
+				if size, _ := l.extent(); at.read == size {
 					return
 				}
 				continue
@@ -221,4 +211,31 @@ func (l *eventLog) lines(ctx context.Context, from int, more func() bool) iter.S
 			}
 		}
 	}
+}
+
+// cursor is how far a reader of a log has come.
+type cursor struct {
+	path   string
+	file   *os.File
+	reader *bufio.Reader
+	read   int64 // bytes
+	index  int   // lines
+}
+
+// advance reads on to a byte, and yields the lines from an index on. It reports false when the sequence is over.
+func (c *cursor) advance(size int64, from int, yield func(json.RawMessage, error) bool) bool {
+	// Never a byte beyond: what lies there may be cut off and written anew.
+	c.reader.Reset(io.NewSectionReader(c.file, c.read, size-c.read))
+	for c.read < size {
+		line, err := c.reader.ReadBytes('\n')
+		if err != nil {
+			yield(nil, fmt.Errorf("reading %s: %w", c.path, err))
+			return false
+		}
+		c.read += int64(len(line))
+		if c.index++; c.index > from && !yield(bytes.TrimSuffix(line, []byte("\n")), nil) {
+			return false
+		}
+	}
+	return true
 }

@@ -299,11 +299,11 @@ func TestALongLogIsRead(t *testing.T) {
 	const events = 30_000
 	_, s := one(t)
 	start(t, s)
-	log := bytes.NewBuffer(logOf(t, s))
+	text := bytes.NewBuffer(logOf(t, s))
 	for index := range events {
-		fmt.Fprintf(log, `{"type":"claude","time":"2026-01-02T03:04:06Z","claude":{"type":"assistant","message":{"id":"%d","content":"%0200d"}}}`+"\n", index, index)
+		fmt.Fprintf(text, `{"type":"claude","time":"2026-01-02T03:04:06Z","claude":{"type":"assistant","message":{"id":"%d","content":"%0200d"}}}`+"\n", index, index)
 	}
-	must(t, os.WriteFile(filepath.Join(s.dir, logFile), log.Bytes(), 0o600))
+	must(t, os.WriteFile(filepath.Join(s.dir, logFile), text.Bytes(), 0o600))
 	before := time.Now()
 	reopened, err := open(s.dir, time.Now)
 	must(t, err)
