@@ -62,7 +62,7 @@ func fakeCLI() int {
 				fmt.Fprintln(file, rest)
 				_ = file.Close()
 			case "many":
-				for index := range 450 {
+				for index := range 700 {
 					fmt.Printf(`{"type":"x","uuid":"%d","text":"%0100d"}`+"\n", index, index)
 				}
 			case "ignore":

@@ -32,6 +32,17 @@ func TestMessagesAreHeldBackUntilTheyAreWrittenDown(t *testing.T) {
 	}
 }
 
+// What the CLI says in the model's place may never be written down.
+func TestWhatIsNotTheModelsIsNotHeldBack(t *testing.T) {
+	t.Parallel()
+	p := begin(t, testDirs(t))
+	p.Send("m", `say {"type":"assistant","uuid":"a","message":{"model":"<synthetic>"}}`)
+	before := time.Now()
+	if got := next(t, p); got != "a" || time.Since(before) > settleWithin/2 {
+		t.Errorf("after %v comes %q", time.Since(before), got)
+	}
+}
+
 func TestAKilledProcessTakesBackWhatItDidNotWriteDown(t *testing.T) {
 	t.Parallel()
 	p := begin(t, testDirs(t))
@@ -64,7 +75,7 @@ func TestOutputIsReadToItsEnd(t *testing.T) {
 	p.Exit()
 	pause := time.NewTimer(2*lateOutput + 500*time.Millisecond)
 	<-pause.C
-	for index := range 450 {
+	for index := range 700 {
 		if got := next(t, p); got != fmt.Sprint(index) {
 			t.Fatalf("line %d is %q", index, got)
 		}

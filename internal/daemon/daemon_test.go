@@ -112,6 +112,24 @@ func TestASessionThatIsQueuedTwiceHoldsUpNobody(t *testing.T) {
 	a.await(first, api.Succeeded)
 }
 
+// A session that was stopped in the queue and taken up again stands where it was asked last.
+func TestWhoIsTakenUpAgainStandsAtTheEndOfTheQueue(t *testing.T) {
+	a := newAgent(t, 1)
+	first, second := a.create("reply 1"), a.create("reply 2")
+	_, err := a.Stop(t.Context(), first)
+	must(t, err)
+	until(t, func() bool { return time.Since(a.get(second).AskedAt) > 5*time.Millisecond }, func() string { return "time stands still" })
+	a.send(first, "reply 3")
+	r, more := a.next()
+	for r == nil && more {
+		r, more = a.next()
+	}
+	if r == nil || r.session.ID() != second {
+		t.Fatal("it is before one that was asked earlier")
+	}
+	a.forget(r)
+}
+
 // Messages that come at the moment of the end are answered, each once.
 func TestAMessageAtTheEndIsNeverLost(t *testing.T) {
 	t.Parallel()
