@@ -28,6 +28,15 @@ type Line struct {
 	Denials   []json.RawMessage `json:"permission_denials"`
 }
 
+// Begins reports whether the line is the first of a turn.
+func (l *Line) Begins() bool { return l.Type == "system" && l.Subtype == "init" }
+
+// Answers reports whether the line says that a message needs no answer any more. One that was cut off says so too: it is
+// answered as far as it ever will be.
+func (l *Line) Answers() bool {
+	return l.Type == "command_lifecycle" && (l.State == "completed" || l.State == "cancelled")
+}
+
 // message reports whether the transcript will have the line too. What the CLI says in the model's place is no step that
 // could be taken twice, and not all of it is there.
 func (l *Line) message() bool {

@@ -43,8 +43,10 @@ type Process struct {
 	told chan struct{} // input or closed may have changed
 
 	mu     sync.Mutex
-	input  [][]byte // lines that are to be written
-	closed bool     // no more come
+	input  [][]byte        // lines that are to be written
+	closed bool            // no more come
+	open   map[string]bool // messages that were given and not answered
+	over   bool            // the turn is over
 	killed bool
 }
 
@@ -68,7 +70,7 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 	}
 	p := &Process{
 		transcript: transcript, stderr: tail{keep: stderrKept},
-		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1),
+		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1), open: map[string]bool{},
 	}
 	args := slices.Concat(config.Reaper[1:], []string{config.CLI}, config.args(c.session, resume))
 	p.command = exec.Command(config.Reaper[0], args...)
@@ -123,7 +125,8 @@ func (p *Process) Exit() Exit {
 }
 
 // Send gives the CLI a message with a UUID. It may be called in the middle of a turn, and does not wait for the CLI to
-// read it. It reports false if the message cannot be taken any more.
+// read it. It reports false if the message cannot be taken any more: when the turn is over and every message answered, the
+// CLI's input ends, and with it the CLI, as soon as its background commands have.
 func (p *Process) Send(uuid, text string) bool {
 	line, err := json.Marshal(map[string]any{
 		"type": "user", "uuid": uuid, "message": map[string]string{"role": "user", "content": text},
@@ -142,17 +145,9 @@ func (p *Process) Send(uuid, text string) bool {
 		return false
 	}
 	p.input = append(p.input, append(line, '\n'))
+	p.open[uuid] = true
 	p.tell()
 	return true
-}
-
-// CloseInput tells the CLI that no message comes any more: it ends when its turn and its background
-// commands have.
-func (p *Process) CloseInput() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	p.tell()
 }
 
 func (p *Process) tell() {
@@ -246,11 +241,31 @@ func (p *Process) scan(output *os.File, raw chan<- Line) {
 	for {
 		text, _, err := readLine(reader)
 		if line, ok := parseLine(text); ok {
+			p.note(&line)
 			raw <- line
 		}
 		if err != nil {
 			return
 		}
+	}
+}
+
+// note ends the input when the turn is over and every message that was given is answered, at once and not when the
+// line has settled: the CLI writes the rest of its transcript, which settling waits for, when it ends.
+func (p *Process) note(line *Line) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case line.Type == "result":
+		p.over = true
+	case line.Begins():
+		p.over = false
+	case line.Answers():
+		delete(p.open, line.Command)
+	}
+	if p.over && len(p.open) == 0 {
+		p.closed = true
+		p.tell()
 	}
 }
 

@@ -55,10 +55,12 @@ const (
 	// lookAgain is how often something that keeps sessions from running is looked at again.
 	lookAgain = 5 * time.Second
 
-	// A session that was started so often without a reply of the model is given up: fewer times if Claude
-	// Code ended by itself than if the daemon did, which is no fault of the session's.
+	// A session that was started so often without a reply of the model is given up: after few times if Claude
+	// Code ended by itself, after many if the daemon did, which is hardly the session's fault. On a busy machine
+	// Claude Code takes a second or two to its first reply, and a daemon that is restarted faster than that for a
+	// while must not cost a session.
 	maxIdleStarts   = 3
-	maxIdleRestarts = 10
+	maxIdleRestarts = 25
 )
 
 // Daemon runs the sessions of a volume.

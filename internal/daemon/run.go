@@ -38,7 +38,6 @@ type run struct {
 	unsent  []api.Event
 	late    int          // how many of unsent, the last ones, came during the run
 	result  *claude.Line // the last one of the turn that is going on or was the last
-	closed  bool         // the process gets no more messages
 	started bool         // it came as far as Claude Code
 }
 
@@ -276,9 +275,8 @@ func (r *run) attend(process *claude.Process, options api.Options) {
 			if !more {
 				return
 			}
-			watch.heard()
+			watch.heard(&line)
 			r.hear(&line)
-			r.closeWhenAnswered(process, watch)
 		case <-r.told:
 			r.take()
 			r.sendAll(process)
@@ -327,13 +325,12 @@ func (r *run) hear(line *claude.Line) {
 	}
 	switch line.Type {
 	case "command_lifecycle":
-		// One that was cut off says so too: it is answered as far as it ever will be.
-		if _, ours := r.sent[line.Command]; ours && (line.State == "completed" || line.State == "cancelled") {
+		if _, ours := r.sent[line.Command]; ours && line.Answers() {
 			r.sent[line.Command] = true
 		}
 	case "system":
-		if line.Subtype == "init" {
-			r.result = nil // a further turn
+		if line.Begins() {
+			r.result = nil
 		}
 	case "result":
 		r.result = line
@@ -347,20 +344,4 @@ func (r *run) notice(text string) {
 	if err := r.session.Append(api.Event{Type: api.EventNotice, Text: text}); err != nil {
 		r.log.Warn("a notice is not in the session's events", contract.LogFieldError, err, "notice", text)
 	}
-}
-
-// closeWhenAnswered ends Claude Code's input when its turn is over and every message is answered. A message
-// that comes later is for another process.
-func (r *run) closeWhenAnswered(process *claude.Process, watch *watch) {
-	if r.result == nil || r.closed {
-		return
-	}
-	for _, answered := range r.sent {
-		if !answered {
-			return
-		}
-	}
-	r.closed = true
-	process.CloseInput()
-	watch.linger.Reset(r.daemon.config.Linger)
 }

@@ -1,16 +1,20 @@
 package daemon
 
-import "time"
+import (
+	"time"
+
+	"berth/internal/claude"
+)
 
 // watch holds the clocks of a run. Those that nobody set never fire.
 type watch struct {
-	stallAfter             time.Duration
+	stallAfter, lingerFor  time.Duration
 	timeout, stall, linger *time.Timer
 }
 
 func newWatch(config Config, timeoutSeconds float64) *watch {
 	w := &watch{
-		stallAfter: config.Stall, timeout: time.NewTimer(time.Hour), stall: time.NewTimer(config.Stall), linger: time.NewTimer(time.Hour),
+		stallAfter: config.Stall, lingerFor: config.Linger, timeout: time.NewTimer(time.Hour), stall: time.NewTimer(config.Stall), linger: time.NewTimer(time.Hour),
 	}
 	w.linger.Stop()
 	w.timeout.Stop()
@@ -20,8 +24,16 @@ func newWatch(config Config, timeoutSeconds float64) *watch {
 	return w
 }
 
-// heard is called for every sign of life.
-func (w *watch) heard() { w.stall.Reset(w.stallAfter) }
+// heard is called for every sign of life. After a result only background commands may go on, until they begin a turn.
+func (w *watch) heard(line *claude.Line) {
+	w.stall.Reset(w.stallAfter)
+	switch {
+	case line.Begins():
+		w.linger.Stop()
+	case line.Type == "result":
+		w.linger.Reset(w.lingerFor)
+	}
+}
 
 func (w *watch) stop() {
 	w.timeout.Stop()

@@ -1,0 +1,156 @@
+//go:build e2e
+
+package local
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/internal/api"
+	"berth/internal/scripted"
+)
+
+const crashes = 20
+
+// The daemon is killed at random moments of one session, again and again, and started on the same volume each time. The
+// session succeeds, every step of it is in the log once, and nothing is left over.
+func TestKilledAgainAndAgain(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // moments, not secrets
+	t.Logf("seed %d", seed)
+	var steps []scripted.Step
+	const count = 60
+	for number := range count {
+		steps = append(steps, scripted.Step{
+			Delay: 150 * time.Millisecond, Tools: []scripted.Tool{scripted.Bash(fmt.Sprintf("echo step-%d >> steps.log; echo did %d.", number, number))},
+		})
+	}
+	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: append(steps, scripted.Text("All done."))}}})
+	session := a.create(api.NewSession{Prompt: "take the steps"})
+	for range crashes {
+		// Between two looks, and between any two lines.
+		<-time.After(time.Duration(200+random.IntN(1500)) * time.Millisecond)
+		a.kill()
+		a.start()
+	}
+	ended := a.end(session.ID)
+	if ended.State != api.Succeeded || ended.Result != "All done." {
+		t.Errorf("it is %s: %+v, %q", ended.State, ended.Error, ended.Result)
+	}
+	var wanted []string
+	for number := range count {
+		wanted = append(wanted, fmt.Sprint(number))
+	}
+	a.checkSteps(session.ID, wanted)
+	text, err := os.ReadFile(filepath.Join(ended.WorkDir, "steps.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := strings.Fields(strings.ReplaceAll(string(text), "step-", "")); !slices.Equal(took, wanted) {
+		t.Errorf("the steps that were taken are %v", took)
+	}
+	t.Logf("%d attempts, %d events", ended.Attempts, ended.Events)
+}
+
+// checkSteps checks that the log has each step's result once, in order, and each use of a tool with one result at most.
+func (a *agent) checkSteps(id string, wanted []string) {
+	a.t.Helper()
+	uses, results := map[string]int{}, map[string]int{}
+	var took []string
+	did := regexp.MustCompile(`did (\d+)\.`)
+	for _, event := range a.events(id) {
+		if event.Type != api.EventClaude {
+			continue
+		}
+		var line struct {
+			Type    string `json:"type"`
+			Message struct {
+				Content json.RawMessage `json:"content"`
+			} `json:"message"`
+		}
+		if err := json.Unmarshal(event.Claude, &line); err != nil {
+			a.t.Errorf("event %d: %v", event.ID, err)
+		}
+		var blocks []struct {
+			Type    string          `json:"type"`
+			ID      string          `json:"id"`
+			Use     string          `json:"tool_use_id"`
+			Content json.RawMessage `json:"content"`
+		}
+		if json.Unmarshal(line.Message.Content, &blocks) != nil {
+			continue
+		}
+		for _, block := range blocks {
+			switch block.Type {
+			case "tool_use":
+				uses[block.ID]++
+			case "tool_result":
+				results[block.Use]++
+				if found := did.FindSubmatch(block.Content); found != nil {
+					took = append(took, string(found[1]))
+				}
+			}
+		}
+	}
+	if !slices.Equal(took, wanted) {
+		a.t.Errorf("the log has the steps %v", took)
+	}
+	// A use that a crash cut off has no result: the model is asked for that step again.
+	for use, times := range uses {
+		if times != 1 || results[use] > 1 {
+			a.t.Errorf("the log has use %s %d times, and %d results of it", use, times, results[use])
+		}
+	}
+	for use := range results {
+		if uses[use] != 1 {
+			a.t.Errorf("the log has a result of %s, and no use", use)
+		}
+	}
+}
+
+// An orderly stop interrupts a session, and the next daemon goes on with it.
+func TestStoppedAndStartedAgain(t *testing.T) {
+	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{
+		scripted.Use(scripted.Bash("echo did 0.")), scripted.Use(scripted.Bash("test -e began && echo did 1. && exit; " + long)),
+		scripted.Use(scripted.Bash("echo did 2.")), scripted.Text("Done."),
+	}}}})
+	session := a.create(api.NewSession{Prompt: "do it"})
+	queued := a.create(api.NewSession{Prompt: "do it too"})
+	for _, id := range []string{session.ID, queued.ID} {
+		a.eventually("the command runs", func() bool {
+			now, err := a.client.Session(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
+			return now.WorkDir != "" && err == nil
+		})
+	}
+	if err := a.stop(); err != nil {
+		t.Errorf("berthd: %v", err)
+	}
+	if left := a.processes(""); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if _, err := os.Stat(filepath.Join(a.data, api.EndpointFile)); err == nil {
+		t.Error("endpoint.json names an agent that has gone")
+	}
+	text, err := os.ReadFile(filepath.Join(a.data, "sessions", session.ID, "session.json"))
+	if err != nil || !strings.Contains(string(text), `"state": "interrupted"`) {
+		t.Errorf("%v: %s", err, text)
+	}
+	a.start()
+	for _, id := range []string{session.ID, queued.ID} {
+		if ended := a.end(id); ended.State != api.Succeeded || ended.Attempts != 2 {
+			t.Errorf("it is %s after %d attempts: %+v", ended.State, ended.Attempts, ended.Error)
+		}
+	}
+}
