@@ -77,7 +77,7 @@ func refused(e ending) (api.State, api.Event, bool) {
 	var event api.Event
 	switch {
 	case e.result.Subtype == "error_max_turns":
-		state, event = failed(api.CodeMaxTurns, "it reached its limit of %d turns; allow more with `berth resume ID --max-turns`", e.options.MaxTurns)
+		state, event = failed(api.CodeMaxTurns, "it reached its limit of turns (%d); allow more with `berth resume ID --max-turns`", e.options.MaxTurns)
 	case e.result.Subtype == "error_max_budget_usd":
 		state, event = failed(api.CodeMaxBudget, "it reached its budget of $%.2f; allow more with `berth resume ID --max-budget-usd`", e.options.MaxBudgetUSD)
 	case e.result.Subtype == "success" && !e.keyed:

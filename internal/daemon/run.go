@@ -201,6 +201,9 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	base, err := workspace.Prepare(ctx, r.dirs.Tree, workspace.Source{Repo: record.Repo, Ref: record.Ref}, branch)
 	if err != nil {
+		if full := writable(r.dirs.Root); full != nil {
+			return fmt.Errorf("the work disk cannot be written: %w", full) // which is no fault of the session's
+		}
 		return err
 	}
 	if err := r.session.Prepared(base, branch, r.dirs.Tree); err != nil {
@@ -208,6 +211,16 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// writable returns what is wrong with writing to a directory.
+func writable(dir string) error {
+	file, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(make([]byte, 64<<10))
+	return errors.Join(err, file.Sync(), file.Close(), os.Remove(file.Name()))
 }
 
 // runClaude starts Claude Code and sees it to its end.
