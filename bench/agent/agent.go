@@ -31,8 +31,8 @@ func (b *bench) start(ctx context.Context, places int) (*agent, error) {
 	a.process = exec.CommandContext(ctx, filepath.Join(b.root, "bin", "berthd"))
 	a.process.Env = append(b.environment(b.dir),
 		contract.EnvData+"="+a.data, contract.EnvClaude+"="+b.cli, contract.EnvListen+"=127.0.0.1:0", contract.EnvMaxSessions+"="+strconv.Itoa(places))
-	var log bytes.Buffer
-	a.process.Stderr = &log
+	var output bytes.Buffer
+	a.process.Stderr = &output
 	if err := a.process.Start(); err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (b *bench) start(ctx context.Context, places int) (*agent, error) {
 	})
 	if err != nil {
 		a.stop()
-		return nil, fmt.Errorf("berthd does not answer: %w: %s", err, log.String())
+		return nil, fmt.Errorf("berthd does not answer: %w: %s", err, output.String())
 	}
 	return a, nil
 }

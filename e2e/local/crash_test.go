@@ -24,7 +24,7 @@ const crashes = 20
 // session succeeds, every step of it is in the log once, and nothing is left over.
 func TestKilledAgainAndAgain(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // moments, not secrets
+	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	var steps []scripted.Step
 	const count = 60

@@ -123,7 +123,7 @@ func (c *cutter) pass(from net.Conn, server string) {
 	}
 	defer to.Close() //nolint:errcheck // likewise
 	go func() { _, _ = io.Copy(to, from) }()
-	limit := int64(2_000 + rand.IntN(60_000)) //nolint:gosec // lengths, not secrets
+	limit := int64(2_000 + rand.IntN(60_000))
 	if copied, _ := io.CopyN(from, to, limit); copied == limit {
 		c.cuts <- struct{}{}
 	}

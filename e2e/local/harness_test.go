@@ -160,7 +160,9 @@ func (a *agent) kill() {
 	if err := a.process.Process.Kill(); err != nil {
 		a.t.Fatal(err)
 	}
-	<-a.ended
+	if err := <-a.ended; err == nil {
+		a.t.Error("berthd ended well, although it was killed")
+	}
 	a.process = nil
 }
 
