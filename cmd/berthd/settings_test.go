@@ -13,7 +13,7 @@ import (
 func fakeCLI(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "claude")
-	if err := os.WriteFile(file, []byte("#!/bin/sh\necho '1.2.3 (a stand-in)'\n"), 0o700); err != nil { //nolint:gosec // it is to be run
+	if err := os.WriteFile(file, []byte("#!/bin/sh\necho '1.2.3 (a stand-in)'\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return file

@@ -207,8 +207,32 @@ func (a *agent) finish() {
 	}
 	if a.t.Failed() {
 		a.t.Logf("the log:\n%s", a.log.String())
+		a.showEvents()
 	}
 }
+
+// showEvents shows the last events of every session on the volume, for whoever looks into a failure.
+func (a *agent) showEvents() {
+	files, _ := filepath.Glob(filepath.Join(a.data, "sessions", "*", "events.jsonl"))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		if len(lines) > shown {
+			lines = lines[len(lines)-shown:]
+		}
+		for i, line := range lines {
+			lines[i] = line[:min(len(line), 400)]
+		}
+		a.t.Logf("%s ends:\n%s", filepath.Base(filepath.Dir(file)), strings.Join(lines, "\n"))
+	}
+	requests := a.model.Requests()
+	for _, request := range requests[max(0, len(requests)-shown):] {
+		a.t.Logf("the model was asked: %+v", request)
+	}
+}
+
+// shown is how many events of a session are shown.
+const shown = 30
 
 // processes lists those that run for this agent's sessions, or for one of them, by the environment that they were
 // started with.
