@@ -36,7 +36,11 @@ const (
 	stopInterrupted = "interrupted by the user"
 	stopAPIError    = "API error"
 	stopCommand     = "a command that needs no model"
+	stopContinued   = "taken up again without a reply"
 )
+
+// continueText is what the CLI tells the model when it goes on with a turn that was cut off.
+const continueText = "Continue from where you left off."
 
 // Entry is a message of the transcript that the CLI also put out: a reply of the model, or a tool's result.
 type Entry struct {
@@ -57,13 +61,17 @@ func (t *Transcript) Has(uuid string) bool { return t.uuids[uuid] || t.prompts[u
 // Entries returns the messages, the oldest first.
 func (t *Transcript) Entries() []Entry { return t.entries }
 
-// Cut reports whether the last turn is unfinished: a resumed process goes on with it by itself.
+// Cut reports whether the last turn is unfinished: a resumed process goes on with it by itself, unless it is Abandoned.
 func (t *Transcript) Cut() bool {
 	if !t.Exists() {
 		return false
 	}
-	return t.stop == "" || t.stop == "tool_use"
+	return t.stop == "" || t.stop == "tool_use" || t.Abandoned()
 }
+
+// Abandoned reports whether the last turn is unfinished, and was taken up again in vain: the process was cut off before
+// the model's next reply. A resumed process takes such a turn up no second time: it waits for a message.
+func (t *Transcript) Abandoned() bool { return t.stop == stopContinued }
 
 // Failed reports whether the last reply was none of the model's, but an error of its API. A resumed process
 // takes such a turn for finished.
@@ -161,6 +169,7 @@ type transcriptLine struct {
 	Session   string          `json:"sessionId"`
 	Time      string          `json:"timestamp"`
 	Sidechain bool            `json:"isSidechain"`
+	Meta      bool            `json:"isMeta"` // the CLI said it, not a person
 	Message   json.RawMessage `json:"message"`
 	Subtype   string          `json:"subtype"`
 	// Messages that were waiting together are one line, with the UUID of the last: these are the others'.
@@ -240,6 +249,9 @@ func (t *Transcript) add(text []byte) {
 		t.prompts[merged] = true
 	}
 	t.stop = ""
+	if line.Meta && len(blocks) == 1 && strings.TrimSpace(blocks[0].Text) == continueText {
+		t.stop = stopContinued
+	}
 }
 
 func (t *Transcript) reply(line *transcriptLine, stop string, blocks []block) {

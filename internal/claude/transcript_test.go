@@ -66,6 +66,31 @@ func TestTranscriptsAreUnderstood(t *testing.T) {
 }
 
 // However a transcript grows, by whole lines or by bytes, it comes to the same.
+// A turn that was taken up again, and cut off once more before the model's reply, is taken up by nobody.
+func TestATurnThatWasTakenUpInVainIsAbandoned(t *testing.T) {
+	const prompt, reply, result = `{"type":"user","uuid":"1","message":{"content":"do it"}}`,
+		`{"type":"assistant","uuid":"2","message":{"content":[{"type":"tool_use"}],"stop_reason":"tool_use"}}`,
+		`{"type":"user","uuid":"3","message":{"content":[{"type":"tool_result"}]}}`
+	const taken = `{"type":"user","uuid":"4","isMeta":true,"message":{"content":[{"type":"text","text":"Continue from where you left off."}]}}`
+	const asked = `{"type":"user","uuid":"5","message":{"content":[{"type":"text","text":"Continue from where you left off."}]}}`
+	const failing = `{"type":"system","subtype":"api_error","uuid":"6"}`
+	for lines, want := range map[[6]string]bool{
+		{prompt, reply, result}:                        false,
+		{prompt, reply, result, failing}:               false,
+		{prompt, reply, result, taken}:                 true,
+		{prompt, taken, failing, failing}:              true,
+		{prompt, reply, result, taken, failing, asked}: false,
+		{prompt, taken, reply, result, asked}:          false,
+		{prompt, taken, reply, result}:                 false,
+	} {
+		transcript, _ := transcriptOf(t, []byte(strings.Join(lines[:], "\n")+"\n"))
+		must(t, transcript.Refresh())
+		if transcript.Abandoned() != want || !transcript.Cut() {
+			t.Errorf("abandoned %v, cut %v:\n%s", transcript.Abandoned(), transcript.Cut(), strings.Join(lines[:], "\n"))
+		}
+	}
+}
+
 func TestATranscriptIsReadAsItGrows(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "done.jsonl"))
 	must(t, err)

@@ -45,8 +45,8 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 			return err
 		}
 	}
-	if len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted()) {
-		// A resumed process would take the turn for finished.
+	if len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted() || transcript.Abandoned()) {
+		// A resumed process would take the turn for finished, or wait.
 		message := api.Event{Type: api.EventMessage, MessageID: uuid.NewString(), Text: "Continue from where you left off."}
 		if err := r.session.Append(message); err != nil {
 			return err
