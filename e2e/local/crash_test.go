@@ -154,3 +154,33 @@ func TestStoppedAndStartedAgain(t *testing.T) {
 		}
 	}
 }
+
+// The daemon is killed twice in a row before the model has replied to the process that took the turn up again. Claude
+// Code by itself would wait for a message then, for ever.
+func TestKilledBeforeTheNextReply(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	a := newAgent(t, scripted.Options{
+		Scripts: []scripted.Script{{Steps: []scripted.Step{
+			scripted.Use(scripted.Bash("echo did 0.")), {Delay: time.Second, Tools: []scripted.Tool{scripted.Bash("echo did 1.")}}, scripted.Text("Done."),
+		}}},
+		OnRequest: func(record scripted.Record) {
+			if record.Step == 1 {
+				asked <- struct{}{}
+			}
+		},
+	})
+	session := a.create(api.NewSession{Prompt: "do it"})
+	for range 4 {
+		<-asked
+		a.kill()
+		for len(asked) > 0 {
+			<-asked
+		}
+		a.start()
+	}
+	ended := a.end(session.ID)
+	if ended.State != api.Succeeded || ended.Result != "Done." {
+		t.Errorf("it is %s: %+v, %q", ended.State, ended.Error, ended.Result)
+	}
+	a.checkSteps(session.ID, []string{"0", "1"})
+}
