@@ -6,6 +6,10 @@ import (
 	"berth/internal/claude"
 )
 
+// firstLine is how long Claude Code may take to its first line of output, which takes it a second or two: one that takes
+// a turn for finished which is not waits for a message, without a word.
+const firstLine = 2 * time.Minute
+
 // watch holds the clocks of a run. Those that nobody set never fire.
 type watch struct {
 	stallAfter, lingerFor  time.Duration
@@ -14,7 +18,7 @@ type watch struct {
 
 func newWatch(config Config, timeoutSeconds float64) *watch {
 	w := &watch{
-		stallAfter: config.Stall, lingerFor: config.Linger, timeout: time.NewTimer(time.Hour), stall: time.NewTimer(config.Stall), linger: time.NewTimer(time.Hour),
+		stallAfter: config.Stall, lingerFor: config.Linger, timeout: time.NewTimer(time.Hour), stall: time.NewTimer(min(config.Stall, firstLine)), linger: time.NewTimer(time.Hour),
 	}
 	w.linger.Stop()
 	w.timeout.Stop()
