@@ -199,6 +199,9 @@ func fullVolume(t *testing.T, gated int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(a.log.String(), "writing an event of session "+running.ID) {
+		t.Error("the session did not notice that the volume is full")
+	}
 	if now.State.Ended() {
 		t.Errorf("on a full volume it is %s: %+v", now.State, now.Error)
 	}
@@ -278,7 +281,7 @@ func TestVolumeThatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, script := range map[string]string{
-		"empty and read-only": `mount -t tmpfs tmpfs "$BERTH_DATA" && mount -o remount,ro "$BERTH_DATA"`,
+		"empty and read-only": `mount -t tmpfs -o ro tmpfs "$BERTH_DATA"`,
 		"used and read-only":  `mount --bind "$BERTH_DATA" "$BERTH_DATA" && mount -o remount,bind,ro,nosuid,nodev "$BERTH_DATA"`,
 		"full":                `mount -t tmpfs -o size=1m tmpfs "$BERTH_DATA" && { head -c 2000000 /dev/zero >"$BERTH_DATA/filler" || true; } 2>/dev/null`,
 	} {
