@@ -20,7 +20,8 @@ const long = `touch began; (setsid nohup sh -c 'for i in $(seq 3000); do sleep 0
 // The rows of the table of how Claude Code ends, as one hands in a task and waits: each ends in the right state, with
 // the right error, and with the right exit status of `berth run`.
 func TestEndings(t *testing.T) {
-	work := scripted.Use(scripted.Bash("echo a >> file; cat file"))
+	// What a session has in its environment is looked through for the key at the end, as is everything on the volume.
+	work := scripted.Use(scripted.Bash("env > environment; echo a >> file; cat file"))
 	for name, c := range map[string]struct {
 		script scripted.Script
 		env    []string

@@ -170,7 +170,7 @@ func TestKilledBeforeTheNextReply(t *testing.T) {
 		},
 	})
 	session := a.create(api.NewSession{Prompt: "do it"})
-	for range 4 {
+	for range 3 {
 		<-asked
 		a.kill()
 		for len(asked) > 0 {

@@ -3,6 +3,8 @@
 package local
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,10 +22,10 @@ import (
 	"berth/internal/scripted"
 )
 
-// A follower whose connection is cut at random bytes sees every event once. One that does not read at all slows nothing.
-func TestFollowers(t *testing.T) {
+// A follower whose connection is cut at random bytes sees every event once, in order.
+func TestFollowerThatIsCutOff(t *testing.T) {
 	var steps []scripted.Step
-	for number := range 40 {
+	for number := range 30 {
 		steps = append(steps, scripted.Use(scripted.Bash(fmt.Sprintf("head -c 20000 /dev/zero | tr '\\0' x; echo did %d.", number))))
 	}
 	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: append(steps, scripted.Text("Done."))}}})
@@ -31,9 +34,6 @@ func TestFollowers(t *testing.T) {
 		t.Fatal(err)
 	}
 	session := a.create(api.NewSession{Prompt: "do it"})
-
-	stuck := a.connectWithoutReading(endpoint, session.ID)
-	defer stuck.Close() //nolint:errcheck // nothing is read from it
 
 	cutting := endpoint
 	proxy := newCutter(t, endpoint.URL)
@@ -60,7 +60,59 @@ func TestFollowers(t *testing.T) {
 	if len(proxy.cuts) == 0 {
 		t.Error("no connection was cut")
 	}
-	t.Logf("%d connections were cut", len(proxy.cuts))
+	t.Logf("%d connections were cut; %d events; %.1f s", len(proxy.cuts), len(all), all[len(all)-1].Time.Sub(all[0].Time).Seconds())
+}
+
+// One that does not read at all slows nothing: the session ends while megabytes wait for the follower, more than what lies
+// between the two can hold.
+func TestFollowerThatDoesNotRead(t *testing.T) {
+	const size, count = 1 << 20, 12
+	var steps []scripted.Step
+	for number := range count {
+		steps = append(steps, scripted.Step{
+			Text: strings.Repeat("word ", size/5), Tools: []scripted.Tool{scripted.Bash(fmt.Sprintf("echo did %d.", number))},
+			Usage: scripted.Usage{Input: 1000, Output: 100}, // by its true size it would be compacted
+		})
+	}
+	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: append(steps, scripted.Text("Done."))}}})
+	endpoint, err := api.ReadEndpoint(a.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := a.create(api.NewSession{Prompt: "do it"})
+	stuck := a.connectWithoutReading(endpoint, session.ID)
+	defer stuck.Close() //nolint:errcheck // little is read from it
+
+	ended := a.endUnseen(session.ID)
+	if ended.State != api.Succeeded {
+		t.Errorf("it is %s: %+v", ended.State, ended.Error)
+	}
+	log, err := os.Stat(filepath.Join(a.data, "sessions", session.ID, "events.jsonl"))
+	if err != nil || log.Size() < count*size {
+		t.Errorf("the follower had nothing to wait for: %v, %v", log, err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(stuck), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // likewise
+	if line, err := bufio.NewReader(response.Body).ReadString('\n'); err != nil || line != "id: 0\n" {
+		t.Errorf("at last the follower reads %q: %v", line, err)
+	}
+}
+
+// endUnseen waits until a session has ended, without its events.
+func (a *agent) endUnseen(id string) (session *api.Session) {
+	a.t.Helper()
+	a.eventually("the session ends", func() bool {
+		now, err := a.client.Session(a.t.Context(), id)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		session = now
+		return now.State.Ended()
+	})
+	return session
 }
 
 // connectWithoutReading asks for a session's events and reads none of them.
@@ -70,7 +122,12 @@ func (a *agent) connectWithoutReading(endpoint api.Endpoint, id string) net.Conn
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	conn, err := net.Dial("tcp", target.Host)
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		return errors.Join(raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10)
+		}), err)
+	}}
+	conn, err := dialer.DialContext(a.t.Context(), "tcp", target.Host)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -122,9 +179,16 @@ func (c *cutter) pass(from net.Conn, server string) {
 		return
 	}
 	defer to.Close() //nolint:errcheck // likewise
-	go func() { _, _ = io.Copy(to, from) }()
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := from.Read(buf)
+			if n > 0 { x := string(buf[:n]); i := strings.Index(x, "Last-Event"); if i < 0 { i = 0 }; println(time.Now().Format("05.000"), x[i:min(len(x),i+40)]); _, _ = to.Write(buf[:n]) }
+			if err != nil { return }
+		}
+	}()
 	limit := int64(2_000 + rand.IntN(60_000))
-	if copied, _ := io.CopyN(from, to, limit); copied == limit {
+	if copied, _ := io.CopyN(from, to, limit); true { println(time.Now().Format("05.000"), "copied", copied, limit) ; if copied != limit { return }
 		c.cuts <- struct{}{}
 	}
 }

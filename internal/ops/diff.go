@@ -9,7 +9,7 @@ import (
 // Diff is the verb `berth diff`: what a session changed.
 type Diff struct {
 	Target
-	ID   string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
+	ID   *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
 	JSON bool   `name:"json" help:"Write JSON: the commit that it started from, and the patch."`
 }
 

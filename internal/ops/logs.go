@@ -7,7 +7,7 @@ import (
 // Logs is the verb `berth logs`: what a session says and does.
 type Logs struct {
 	Target
-	ID     string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
+	ID     *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
 	Follow bool   `name:"follow" short:"f" help:"Go on until the session has ended."`
 	JSON   bool   `name:"json" help:"Write its events, a JSON object a line."`
 }

@@ -97,6 +97,9 @@ func Lines(err error) []string {
 	if err == context.Canceled { //nolint:errorlint // one that wraps it says more
 		return []string{"interrupted"}
 	}
+	if said := new(api.Error); errors.As(err, &said) && said.Code == api.CodeUnauthorized {
+		return []string{"the agent that answers does not take this volume's token: it has another volume, which BERTH_DATA can name; `berth up` starts this one's"}
+	}
 	// The text may hold others' words: the agent's, a session's, a file's name.
 	return []string{strings.Join(strings.Fields(printable(err.Error())), " ")}
 }

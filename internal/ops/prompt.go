@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -23,10 +24,14 @@ func readPrompt(ctx context.Context, stdio Stdio, argument *string, file string)
 	case file != "" && file != "-":
 		opened, err := os.Open(file)
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("--file: %w", err)
 		}
 		defer opened.Close() //nolint:errcheck // it was only read
-		return readText(ctx, opened)
+		text, err := readText(ctx, opened)
+		if err != nil {
+			return "", fmt.Errorf("--file: %w", err)
+		}
+		return text, nil
 	}
 	if in, ok := stdio.In.(*os.File); ok && argument == nil && file == "" && term.IsTerminal(int(in.Fd())) {
 		return "", errors.New("there is no text; give it as an argument, with --file, or on standard input")

@@ -17,8 +17,8 @@ const psLatest = 10
 // Ps is the verb `berth ps`: it lists sessions.
 type Ps struct {
 	Target
-	All   bool        `name:"all" short:"a" help:"List all ended sessions too, not only the latest ten."`
-	State []api.State `name:"state" placeholder:"STATE" help:"List only those in a state: queued, preparing, running, interrupted, waiting, succeeded, failed or cancelled; repeat it for more."`
+	All   bool        `name:"all" short:"a" help:"List all ended sessions too, not only the latest ten; --state lists all by itself."`
+	State []api.State `name:"state" placeholder:"STATE" help:"List only those in a state: queued, preparing, running, interrupted, waiting, succeeded, failed or cancelled; with commas, or repeated, for more."`
 	JSON  bool        `name:"json" help:"Write JSON: an array of sessions, the oldest first."`
 }
 
@@ -36,7 +36,7 @@ Exit codes: 0 listed; 1 failed; 2 a flag cannot be used; 3 the agent cannot be r
 func (p *Ps) Run(ctx context.Context, stdio Stdio) error {
 	for _, state := range p.State {
 		if !slices.Contains(api.States, state) {
-			return &UsageError{fmt.Errorf("--state: there is no state %q", state)}
+			return &UsageError{fmt.Errorf("--state: there is no state %q; see berth ps --help", state)}
 		}
 	}
 	client, err := p.connect(stdio)
@@ -54,7 +54,11 @@ func (p *Ps) Run(ctx context.Context, stdio Stdio) error {
 		return writeJSON(stdio.Out, sessions)
 	}
 	if len(sessions) == 0 {
-		fmt.Fprintln(stdio.Err, "berth: there are no sessions; start one with `berth run`")
+		text := "there are no sessions; start one with `berth run`"
+		if len(p.State) > 0 {
+			text = "no session is in such a state; `berth ps --all` lists them all"
+		}
+		fmt.Fprintln(stdio.Err, "berth: "+text)
 		return nil
 	}
 	return writeSessions(stdio.Out, sessions, time.Now())

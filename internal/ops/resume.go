@@ -28,11 +28,11 @@ Exit codes: those of berth run; 1 also if the session has not ended.`
 
 // Run takes the session up.
 func (r *Resume) Run(ctx context.Context, stdio Stdio) error {
-	options := r.options()
-	if err := options.Check(); err != nil {
+	options, err := r.options()
+	if err != nil {
 		return &UsageError{err}
 	}
-	client, session, err := r.connected(ctx, stdio, r.ID)
+	client, session, err := r.connected(ctx, stdio, &r.ID)
 	if err != nil {
 		return err
 	}

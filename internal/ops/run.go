@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"berth/internal/api"
@@ -20,11 +21,26 @@ type Limits struct {
 	PermissionMode string        `name:"permission-mode" placeholder:"MODE" help:"bypassPermissions (the default), acceptEdits, dontAsk, default or plan. There is nobody to ask: what Claude Code would ask for is denied."`
 }
 
-func (l *Limits) options() api.Options {
-	return api.Options{
+// options are the limits as the agent takes them. What is wrong with one is told with the name of its flag.
+func (l *Limits) options() (api.Options, error) {
+	options := api.Options{
 		Model: l.Model, PermissionMode: l.PermissionMode,
 		MaxTurns: l.MaxTurns, MaxBudgetUSD: l.MaxBudgetUSD, TimeoutSeconds: l.Timeout.Seconds(),
 	}
+	for _, limit := range []struct {
+		flag  string
+		given any
+		alone api.Options
+	}{
+		{"--max-turns", l.MaxTurns, api.Options{MaxTurns: options.MaxTurns}},
+		{"--max-budget-usd", l.MaxBudgetUSD, api.Options{MaxBudgetUSD: options.MaxBudgetUSD}},
+		{"--timeout", l.Timeout, api.Options{TimeoutSeconds: options.TimeoutSeconds}},
+	} {
+		if limit.alone.Check() != nil {
+			return options, fmt.Errorf("%s is %v: it has to be above 0 and within reason; without it there is no limit", limit.flag, limit.given)
+		}
+	}
+	return options, options.Check()
 }
 
 // Run is the verb `berth run`: it hands in a task and follows it to its end.
@@ -79,11 +95,16 @@ func (r *Run) task(ctx context.Context, stdio Stdio) (api.NewSession, error) {
 	if err != nil {
 		return api.NewSession{}, err
 	}
-	task := api.NewSession{Prompt: prompt, Repo: r.Repo, Ref: r.Ref, Options: r.options()}
+	task := api.NewSession{Prompt: prompt, Repo: r.Repo, Ref: r.Ref}
+	if task.Options, err = r.options(); err != nil {
+		return task, err
+	}
 	if info, err := os.Stat(r.Repo); err == nil && info.IsDir() {
 		if task.Repo, err = filepath.Abs(r.Repo); err != nil {
 			return task, err
 		}
+	} else if r.Repo != "" && !filepath.IsAbs(r.Repo) && !strings.Contains(r.Repo, ":") {
+		return task, fmt.Errorf("--repo: there is no directory %.80q here, and it is not a URL, such as https://host/path or git@host:path", r.Repo)
 	}
 	return task, task.Check()
 }

@@ -37,7 +37,7 @@ func (s *Send) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return usage(ctx, err)
 	}
-	client, session, err := s.connected(ctx, stdio, s.ID)
+	client, session, err := s.connected(ctx, stdio, &s.ID)
 	if err != nil {
 		return err
 	}

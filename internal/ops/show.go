@@ -14,7 +14,7 @@ import (
 // Show is the verb `berth show`: everything about one session.
 type Show struct {
 	Target
-	ID   string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
+	ID   *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
 	JSON bool   `name:"json" help:"Write JSON: the session as the agent's API has it."`
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -49,21 +50,22 @@ func (s *Status) Run(ctx context.Context, stdio Stdio) error {
 
 func writeStatus(to io.Writer, status *api.Status, address string, now time.Time) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "agent\tberthd %s, up for %s, process %d\n", status.Version, age(status.StartedAt, now), status.PID)
-	fmt.Fprintf(table, "address\t%s\n", address)
-	fmt.Fprintf(table, "claude\t%s\n", status.ClaudeVersion)
-	fmt.Fprintf(table, "model\t%s (key: %s)\n", status.Model, status.Key)
-	fmt.Fprintf(table, "volume\t%s\n", status.Data)
-	fmt.Fprintf(table, "work\t%s\n", status.Work)
-	fmt.Fprintf(table, "isolation\t%s\n", status.Isolation)
-	fmt.Fprintf(table, "places\t%d\n", status.Places)
+	row := func(name, value string) { fmt.Fprintf(table, "%s\t%s\n", name, oneLine(value, 1000)) }
+	row("agent", fmt.Sprintf("berthd %s, up for %s, process %d", status.Version, age(status.StartedAt, now), status.PID))
+	row("address", address)
+	row("claude", status.ClaudeVersion)
+	row("model", fmt.Sprintf("%s (key: %s)", status.Model, status.Key))
+	row("volume", status.Data)
+	row("work", status.Work)
+	row("isolation", status.Isolation)
+	row("places", strconv.Itoa(status.Places))
 	for _, state := range api.States {
 		if count := status.Sessions[state]; count > 0 {
-			fmt.Fprintf(table, "%s\t%d\n", state, count)
+			row(string(state), strconv.Itoa(count))
 		}
 	}
 	for _, problem := range status.Problems {
-		fmt.Fprintf(table, "PROBLEM\t%s\n", printable(problem))
+		row("PROBLEM", problem)
 	}
 	return table.Flush()
 }

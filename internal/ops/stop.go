@@ -25,7 +25,7 @@ Exit codes: 0 it has ended; 1 failed, or it had ended before; 2 the id fits seve
 
 // Run asks for the session's end and waits for it.
 func (s *Stop) Run(ctx context.Context, stdio Stdio) error {
-	client, session, err := s.connected(ctx, stdio, s.ID)
+	client, session, err := s.connected(ctx, stdio, &s.ID)
 	if err != nil {
 		return err
 	}

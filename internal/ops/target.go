@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -14,8 +15,19 @@ type Target struct {
 	Local bool `name:"local" default:"true" help:"The agent on this machine, which is the default. BERTH_DATA names its volume."`
 }
 
+// check says what is wrong with the target.
+func (t Target) check() error {
+	if !t.Local {
+		return &UsageError{errors.New("--local=false: there is no other agent than the one on this machine yet")}
+	}
+	return nil
+}
+
 // endpoint finds the agent.
-func (Target) endpoint(stdio Stdio) (api.Endpoint, error) {
+func (t Target) endpoint(stdio Stdio) (api.Endpoint, error) {
+	if err := t.check(); err != nil {
+		return api.Endpoint{}, err
+	}
 	data, err := api.LocalData(stdio.Getenv)
 	if err != nil {
 		return api.Endpoint{}, err
@@ -35,10 +47,15 @@ func (t Target) connect(stdio Stdio) (*api.Client, error) {
 // wholeID is what a session's id looks like.
 var wholeID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// findSession finds a session by its id or by a part of it from either end that no other one has; an empty id
-// is the newest.
-func findSession(ctx context.Context, client *api.Client, id string) (*api.Session, error) {
-	id = strings.ToLower(id)
+// findSession finds a session by its id or by a part of it from either end that no other one has; without an id
+// it is the newest. An empty one is a script's unset variable, and means none.
+func findSession(ctx context.Context, client *api.Client, given *string) (*api.Session, error) {
+	id := ""
+	if given != nil {
+		if id = strings.ToLower(strings.TrimSpace(*given)); id == "" {
+			return nil, &UsageError{errors.New("the session's id is empty; `berth ps` lists the sessions")}
+		}
+	}
 	if wholeID.MatchString(id) {
 		return client.Session(ctx, id)
 	}
@@ -46,9 +63,9 @@ func findSession(ctx context.Context, client *api.Client, id string) (*api.Sessi
 	if err != nil {
 		return nil, err
 	}
-	if id == "" {
+	if given == nil {
 		if len(sessions) == 0 {
-			return nil, fmt.Errorf("there is no session yet; start one with `berth run`")
+			return nil, errors.New("there is no session yet; start one with `berth run`")
 		}
 		return &sessions[len(sessions)-1], nil
 	}
@@ -68,7 +85,7 @@ func findSession(ctx context.Context, client *api.Client, id string) (*api.Sessi
 }
 
 // connected finds the agent and a session of it.
-func (t Target) connected(ctx context.Context, stdio Stdio, id string) (*api.Client, *api.Session, error) {
+func (t Target) connected(ctx context.Context, stdio Stdio, id *string) (*api.Client, *api.Session, error) {
 	client, err := t.connect(stdio)
 	if err != nil {
 		return nil, nil, err

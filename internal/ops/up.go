@@ -59,6 +59,9 @@ Exit codes: 0 the agent answers; 1 it could not be started.`
 
 // Run starts the agent if it is not there, and says where it is.
 func (u *Up) Run(ctx context.Context, stdio Stdio) error {
+	if err := u.check(); err != nil {
+		return err
+	}
 	data, err := api.LocalData(stdio.Getenv)
 	if err != nil {
 		return err
@@ -77,6 +80,9 @@ func (u *Up) Run(ctx context.Context, stdio Stdio) error {
 	endpoint, err := agent.wait(ctx, data)
 	if err != nil {
 		return err
+	}
+	if stdio.Getenv(contract.EnvAnthropicAPIKey) == "" {
+		fmt.Fprintln(stdio.Err, "berth: no ANTHROPIC_API_KEY is set: the model is a scripted stand-in, which shows a whole session and costs nothing")
 	}
 	return u.say(stdio, endpoint, data)
 }
@@ -134,8 +140,7 @@ func startAgent(stdio Stdio, data string) (*startedAgent, error) {
 		return nil, err
 	}
 	command := exec.Command(program)
-	if key := stdio.Getenv(contract.EnvAnthropicAPIKey); key == "" {
-		fmt.Fprintln(stdio.Err, "berth: no ANTHROPIC_API_KEY is set: the model is a scripted stand-in, which shows a whole session and costs nothing")
+	if stdio.Getenv(contract.EnvAnthropicAPIKey) == "" {
 		command.Args = append(command.Args, "--scripted")
 	}
 	command.Env = append(os.Environ(), contract.EnvData+"="+data, contract.EnvClaude+"="+cli)
