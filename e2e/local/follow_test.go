@@ -179,16 +179,9 @@ func (c *cutter) pass(from net.Conn, server string) {
 		return
 	}
 	defer to.Close() //nolint:errcheck // likewise
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := from.Read(buf)
-			if n > 0 { x := string(buf[:n]); i := strings.Index(x, "Last-Event"); if i < 0 { i = 0 }; println(time.Now().Format("05.000"), x[i:min(len(x),i+40)]); _, _ = to.Write(buf[:n]) }
-			if err != nil { return }
-		}
-	}()
-	limit := int64(2_000 + rand.IntN(60_000))
-	if copied, _ := io.CopyN(from, to, limit); true { println(time.Now().Format("05.000"), "copied", copied, limit) ; if copied != limit { return }
+	go func() { _, _ = io.Copy(to, from) }()
+	limit := int64(2_000 + rand.IntN(150_000))
+	if copied, _ := io.CopyN(from, to, limit); copied == limit {
 		c.cuts <- struct{}{}
 	}
 }
