@@ -10,7 +10,7 @@ import (
 type Diff struct {
 	Target
 	ID   *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
-	JSON bool   `name:"json" help:"Write JSON: the commit that it started from, and the patch."`
+	JSON bool    `name:"json" help:"Write JSON: the commit that it started from, and the patch."`
 }
 
 // Help is the long help.

@@ -43,15 +43,15 @@ func (d *Down) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	if running := status.Sessions[api.Running] + status.Sessions[api.Preparing]; running > 0 {
-		fmt.Fprintf(stdio.Err, "berth: %s interrupted; what was interrupted goes on when the agent is up again\n", plural(running, "running session is", "running sessions are"))
-	}
 	// The agent itself said so, to somebody who has the token. Of a number below 2 a signal would reach others.
 	if status.PID < 2 {
 		return fmt.Errorf("the agent does not tell its process: it says %d; are berth and berthd of the same version?", status.PID)
 	}
 	if err := syscall.Kill(status.PID, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("ending the agent, process %d: %w", status.PID, err)
+	}
+	if running := status.Sessions[api.Running] + status.Sessions[api.Preparing]; running > 0 {
+		fmt.Fprintf(stdio.Err, "berth: %s interrupted; what was interrupted goes on when the agent is up again\n", plural(running, "running session is", "running sessions are"))
 	}
 	ticker, late := time.NewTicker(lookEvery), time.NewTimer(downTime)
 	defer ticker.Stop()

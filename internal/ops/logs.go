@@ -8,8 +8,8 @@ import (
 type Logs struct {
 	Target
 	ID     *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
-	Follow bool   `name:"follow" short:"f" help:"Go on until the session has ended."`
-	JSON   bool   `name:"json" help:"Write its events, a JSON object a line."`
+	Follow bool    `name:"follow" short:"f" help:"Go on until the session has ended."`
+	JSON   bool    `name:"json" help:"Write its events, a JSON object a line."`
 }
 
 // Help is the long help.

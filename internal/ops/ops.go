@@ -98,7 +98,7 @@ func Lines(err error) []string {
 		return []string{"interrupted"}
 	}
 	if said := new(api.Error); errors.As(err, &said) && said.Code == api.CodeUnauthorized {
-		return []string{"the agent that answers does not take this volume's token: it has another volume, which BERTH_DATA can name; `berth up` starts this one's"}
+		return []string{"the agent that answers has another volume: it does not take the token of this one; `berth up` starts this one's agent, BERTH_DATA names another volume"}
 	}
 	// The text may hold others' words: the agent's, a session's, a file's name.
 	return []string{strings.Join(strings.Fields(printable(err.Error())), " ")}

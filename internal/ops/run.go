@@ -28,16 +28,17 @@ func (l *Limits) options() (api.Options, error) {
 		MaxTurns: l.MaxTurns, MaxBudgetUSD: l.MaxBudgetUSD, TimeoutSeconds: l.Timeout.Seconds(),
 	}
 	for _, limit := range []struct {
-		flag  string
-		given any
-		alone api.Options
+		flag, unit string
+		given      any
+		alone      api.Options
 	}{
-		{"--max-turns", l.MaxTurns, api.Options{MaxTurns: options.MaxTurns}},
-		{"--max-budget-usd", l.MaxBudgetUSD, api.Options{MaxBudgetUSD: options.MaxBudgetUSD}},
-		{"--timeout", l.Timeout, api.Options{TimeoutSeconds: options.TimeoutSeconds}},
+		{"--max-turns", "", l.MaxTurns, api.Options{MaxTurns: options.MaxTurns}},
+		{"--max-budget-usd", "", l.MaxBudgetUSD, api.Options{MaxBudgetUSD: options.MaxBudgetUSD}},
+		{"--timeout", " seconds", l.Timeout, api.Options{TimeoutSeconds: options.TimeoutSeconds}},
 	} {
-		if limit.alone.Check() != nil {
-			return options, fmt.Errorf("%s is %v: it has to be above 0 and within reason; without it there is no limit", limit.flag, limit.given)
+		if err := limit.alone.Check(); err != nil {
+			_, rule, _ := strings.Cut(err.Error(), ": ")
+			return options, fmt.Errorf("%s is %v: %s%s", limit.flag, limit.given, rule, limit.unit)
 		}
 	}
 	return options, options.Check()
@@ -104,7 +105,7 @@ func (r *Run) task(ctx context.Context, stdio Stdio) (api.NewSession, error) {
 			return task, err
 		}
 	} else if r.Repo != "" && !filepath.IsAbs(r.Repo) && !strings.Contains(r.Repo, ":") {
-		return task, fmt.Errorf("--repo: there is no directory %.80q here, and it is not a URL, such as https://host/path or git@host:path", r.Repo)
+		return task, fmt.Errorf("--repo: there is no directory %.80q here, and it is neither a URL nor an absolute path: name one like ., https://host/path or git@host:path", r.Repo)
 	}
 	return task, task.Check()
 }

@@ -15,7 +15,7 @@ import (
 type Show struct {
 	Target
 	ID   *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
-	JSON bool   `name:"json" help:"Write JSON: the session as the agent's API has it."`
+	JSON bool    `name:"json" help:"Write JSON: the session as the agent's API has it."`
 }
 
 // Help is the long help.

@@ -48,13 +48,11 @@ func (t Target) connect(stdio Stdio) (*api.Client, error) {
 var wholeID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // findSession finds a session by its id or by a part of it from either end that no other one has; without an id
-// it is the newest. An empty one is a script's unset variable, and means none.
+// it is the newest.
 func findSession(ctx context.Context, client *api.Client, given *string) (*api.Session, error) {
 	id := ""
 	if given != nil {
-		if id = strings.ToLower(strings.TrimSpace(*given)); id == "" {
-			return nil, &UsageError{errors.New("the session's id is empty; `berth ps` lists the sessions")}
-		}
+		id = strings.ToLower(*given)
 	}
 	if wholeID.MatchString(id) {
 		return client.Session(ctx, id)
@@ -84,8 +82,12 @@ func findSession(ctx context.Context, client *api.Client, given *string) (*api.S
 	return nil, &UsageError{fmt.Errorf("%d sessions have an id like %q, among them %s and %s; give more of it", len(found), id, found[0].ID, found[1].ID)}
 }
 
-// connected finds the agent and a session of it.
+// connected finds the agent and a session of it. An empty id is an unset variable of a script, which does not
+// mean the newest session.
 func (t Target) connected(ctx context.Context, stdio Stdio, id *string) (*api.Client, *api.Session, error) {
+	if id != nil && strings.TrimSpace(*id) == "" {
+		return nil, nil, &UsageError{errors.New("the session's id is empty; `berth ps` lists the sessions")}
+	}
 	client, err := t.connect(stdio)
 	if err != nil {
 		return nil, nil, err
