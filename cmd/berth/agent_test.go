@@ -20,7 +20,7 @@ import (
 // what it says is what docs/api.md says.
 //
 // What becomes of a new session is its prompt's first word: one of endings, "hang" (it runs until it is
-// stopped), "refuse" (a bad request) or "stopping" (the agent goes down).
+// stopped) or one of refusals.
 type fakeAgent struct {
 	token  string
 	pid    int
@@ -56,6 +56,19 @@ func failing(code, message string) ending {
 	problem := map[string]any{"code": code, "message": message}
 	text, _ := json.Marshal(map[string]any{"type": "state", "state": "failed", "error": problem})
 	return ending{string(text), map[string]any{"state": "failed", "error": problem}}
+}
+
+// refusals are the answers to tasks that an agent does not take.
+var refusals = map[string]struct {
+	status        int
+	code, message string
+}{
+	"refuse":   {400, "bad_request", "the repository ext::sh is not allowed"},
+	"odd":      {422, "bad_request", "max_turns: expected number >= 0,\nnot \u001b[31m-1"},
+	"huge":     {413, "prompt_too_large", "the prompt has 600000 bytes, and at most 524288 are allowed"},
+	"stopping": {503, "stopping", "the agent is going down; try again when it is up"},
+	"full":     {507, "volume_error", "the volume is full; make room"},
+	"broken":   {500, "internal", "something went wrong; the agent's log has more"},
 }
 
 // The first two ids differ in their last digits only, and begin alike.
@@ -214,16 +227,14 @@ func (a *fakeAgent) handler() http.Handler {
 func (a *fakeAgent) create(w http.ResponseWriter, r *http.Request) {
 	task := a.note(r)
 	prompt := task["prompt"].(string)
-	switch {
-	case strings.HasPrefix(prompt, "refuse"):
-		refuse(w, 400, "bad_request", "the repository ext::sh is not allowed")
-	case strings.HasPrefix(prompt, "stopping"):
-		refuse(w, 503, "stopping", "the agent is going down; try again when it is up")
-	default:
-		s := a.add(prompt)
-		s.play(prompt)
-		answer(w, 201, s.json())
+	word, _, _ := strings.Cut(prompt, " ")
+	if refusal, found := refusals[word]; found {
+		refuse(w, refusal.status, refusal.code, refusal.message)
+		return
 	}
+	s := a.add(prompt)
+	s.play(prompt)
+	answer(w, 201, s.json())
 }
 
 // note keeps a request, and returns its body.
@@ -304,13 +315,17 @@ func (a *fakeAgent) serve(data string) (stop func(), err error) {
 // fakeBerthd stands in for berthd in the tests of `berth up` and `berth down`: a process with the fake agent's
 // API, that ends by itself before long. FAKE_BERTHD says what it does instead.
 func fakeBerthd() {
-	fmt.Fprintln(os.Stderr, "berthd", strings.Join(os.Args[1:], " "), "claude="+os.Getenv("BERTH_CLAUDE"))
+	if os.Getenv("FAKE_BERTHD") != "die" {
+		fmt.Fprintln(os.Stderr, "berthd", strings.Join(os.Args[1:], " "), "claude="+os.Getenv("BERTH_CLAUDE"))
+	}
 	data := os.Getenv("BERTH_DATA")
 	lock, err := os.OpenFile(filepath.Join(data, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err == nil {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	}
 	switch {
+	case os.Getenv("FAKE_BERTHD") == "die":
+		os.Exit(7)
 	case os.Getenv("FAKE_BERTHD") == "fail":
 		fmt.Fprintln(os.Stderr, "berthd: cannot listen on 127.0.0.1:8787: another program does")
 		os.Exit(1)

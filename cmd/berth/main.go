@@ -3,10 +3,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -32,8 +34,8 @@ type cli struct {
 	Resume ops.Resume `cmd:"" group:"Sessions" help:"Take an ended session up again."`
 	Diff   ops.Diff   `cmd:"" group:"Sessions" help:"Show what a session changed."`
 
-	Cost       ops.Cost                  `cmd:"" group:"Other" help:"Estimate what a deployment costs a month."`
-	Completion kongcompletion.Completion `cmd:"" group:"Other" help:"Print how to have the shell complete berth's verbs and flags."`
+	Cost       ops.Cost   `cmd:"" group:"Other" help:"Estimate what a deployment costs a month."`
+	Completion completion `cmd:"" group:"Other" help:"Print how to have the shell complete berth's verbs and flags."`
 }
 
 const description = `A place to live for Claude Code: an always-on agent, on this machine or in your own AWS account.
@@ -61,19 +63,31 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdio ops.Stdio) error {
-	parser, err := kong.New(&cli{}, kong.Name("berth"), kong.Writers(stdio.Out, stdio.Err),
-		kong.Description(description),
-		kong.Vars{"version": version()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(stdio))
+	parser, err := newParser(ctx, stdio)
 	if err != nil {
 		return err
 	}
 	kongcompletion.Register(parser) // answers the shell and exits if it is the shell that asks
 	command, err := parser.Parse(args)
 	if err != nil {
-		return &ops.UsageError{Err: fmt.Errorf("%w; see berth --help", err)}
+		return &ops.UsageError{Err: fmt.Errorf("%w; see %s --help", err, verbOf(err))}
 	}
 	return command.Run()
+}
+
+func newParser(ctx context.Context, stdio ops.Stdio) (*kong.Kong, error) {
+	return kong.New(&cli{}, kong.Name("berth"), kong.Writers(stdio.Out, stdio.Err),
+		kong.Description(description),
+		kong.Vars{"version": version()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(stdio))
+}
+
+// verbOf is the command that a command line was for, as far as it could be read.
+func verbOf(err error) string {
+	if failed := new(kong.ParseError); errors.As(err, &failed) && failed.Context != nil && failed.Context.Command() != "" {
+		return "berth " + strings.Fields(failed.Context.Command())[0]
+	}
+	return "berth"
 }
 
 // version is what the build recorded: the module's version, or the commit of a local build.

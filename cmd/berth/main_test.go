@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -62,7 +63,7 @@ func TestScripts(t *testing.T) {
 				os.WriteFile(filepath.Join(env.WorkDir, "latin1.txt"), []byte("caf\xe9"), 0o600))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "asked": asked, "have": have, "problem": problem, "interrupt": interrupt, "agent-pid": agentPID,
+			"exits": exits, "fails": fails, "json-lines": jsonLines, "asked": asked, "have": have, "problem": problem, "interrupt": interrupt, "agent-pid": agentPID,
 		},
 	})
 }
@@ -82,6 +83,32 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if want, _ := strconv.Atoi(args[0]); code != want {
 		ts.Fatalf("it exits with %d, not with %d", code, want)
+	}
+}
+
+// fails CODE PROGRAM ARGS… runs a program, which has to end with a code, and to say nothing but why, in one line.
+func fails(ts *testscript.TestScript, negated bool, args []string) {
+	exits(ts, negated, args)
+	said := ts.ReadFile("stderr")
+	if ts.ReadFile("stdout") != "" || !strings.HasPrefix(said, "berth: ") || strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, "\n") {
+		ts.Fatalf("it says more than one line of why it fails")
+	}
+}
+
+// json-lines COUNT FILE [FIELD…] reads a file, each of whose lines is a JSON object with the fields.
+func jsonLines(ts *testscript.TestScript, _ bool, args []string) {
+	lines := strings.Split(strings.TrimSuffix(ts.ReadFile(args[1]), "\n"), "\n")
+	if fmt.Sprint(len(lines)) != args[0] {
+		ts.Fatalf("%s has %d lines, not %s", args[1], len(lines), args[0])
+	}
+	for _, line := range lines {
+		var object map[string]any
+		ts.Check(json.Unmarshal([]byte(line), &object))
+		for _, field := range args[2:] {
+			if _, there := object[field]; !there {
+				ts.Fatalf("no %s in %s", field, line)
+			}
+		}
 	}
 }
 
