@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -147,14 +148,18 @@ func agentPID(ts *testscript.TestScript, _ bool, args []string) {
 	agent.change(func() { agent.pid = pid })
 }
 
-// interrupt CODE PROGRAM ARGS… runs a program that follows a session, sends it SIGINT when it has shown all that
-// there is, and compares its exit code. Its output is in the files interrupted.out and interrupted.err.
+// interrupt SIGNAL CODE PROGRAM ARGS… runs a program that follows a session, sends it SIGINT or SIGTERM when it has
+// shown all that there is, and compares its exit code. Its output is in the files interrupted.out and interrupted.err.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	path, err := exec.LookPath(args[1])
+	signal, known := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[0]]
+	if !known {
+		ts.Fatalf("no signal %s", args[0])
+	}
+	path, err := exec.LookPath(args[2])
 	ts.Check(err)
-	command := exec.CommandContext(ctx, path, args[2:]...)
+	command := exec.CommandContext(ctx, path, args[3:]...)
 	command.Env, command.Dir = append(os.Environ(), "BERTH_DATA="+ts.Getenv("BERTH_DATA")), ts.MkAbs(".")
 	var problems strings.Builder
 	command.Stderr = &problems
@@ -166,13 +171,13 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	for lines.Scan() {
 		fmt.Fprintln(&shown, lines.Text())
 		if lines.Text() == lastShown {
-			ts.Check(command.Process.Signal(os.Interrupt))
+			ts.Check(command.Process.Signal(signal))
 		}
 	}
 	_ = command.Wait() // its exit code is compared
 	ts.Check(os.WriteFile(ts.MkAbs("interrupted.out"), []byte(shown.String()), 0o600))
 	ts.Check(os.WriteFile(ts.MkAbs("interrupted.err"), []byte(problems.String()), 0o600))
-	if got := fmt.Sprint(command.ProcessState.ExitCode()); got != args[0] {
-		ts.Fatalf("it exits with %s, not with %s:\n%s%s", got, args[0], shown.String(), problems.String())
+	if got := fmt.Sprint(command.ProcessState.ExitCode()); got != args[1] {
+		ts.Fatalf("it exits with %s, not with %s:\n%s%s", got, args[1], shown.String(), problems.String())
 	}
 }
