@@ -26,35 +26,45 @@ func follow(ctx context.Context, stdio Stdio, client *api.Client, id string, fro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := client.Events(ctx, id, from, options.Follow)
-	var err error
 	if options.JSON {
-		err = writeEvents(stdio.Out, events)
-	} else {
-		to := newTerminal(stdio)
-		to.canLive = to.canLive && options.Follow
-		ticker := time.NewTicker(liveEvery)
-		defer ticker.Stop()
-		view := newTranscript(to)
-		view.summary = options.Summary
-		err = watch(ctx, events, view, ticker.C)
+		if err := writeEvents(stdio.Out, events); err != nil {
+			return nil, err
+		}
+		return client.Session(ctx, id)
 	}
-	if err != nil {
+	to := newTerminal(stdio)
+	to.canLive = to.canLive && options.Follow
+	ticker := time.NewTicker(liveEvery)
+	defer ticker.Stop()
+	view := newTranscript(to)
+	view.summary = options.Summary
+	defer view.release() // without a summary, it has to tell the end itself
+	if err := watch(ctx, events, view, ticker.C); err != nil {
 		return nil, err
 	}
 	session, err := client.Session(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if options.Summary && !options.JSON {
-		to := newTerminal(stdio)
-		if to.canLive {
-			to.notice("", "")
-		}
-		for _, line := range summary(session, os.Args[0], to.colourErr) {
-			to.notice("", line)
-		}
+	if options.Summary {
+		view.summarize(session, os.Args[0])
 	}
 	return session, nil
+}
+
+// summarize ends the transcript with a summary. It may be that somebody resumed the session just now: then the
+// summary tells of that, and not of the end before it.
+func (t *transcript) summarize(session *api.Session, program string) {
+	if session.State == t.told {
+		t.held = nil
+	}
+	t.release()
+	if t.to.canLive {
+		t.to.notice("", "")
+	}
+	for _, line := range summary(session, program, t.to.colourErr) {
+		t.to.notice("", line)
+	}
 }
 
 // watch shows events as they come, and moves the live line while none do.

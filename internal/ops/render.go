@@ -22,7 +22,7 @@ const (
 // notices) goes to standard error.
 type transcript struct {
 	to      *terminal
-	summary bool // a summary follows, which tells the last state
+	summary bool // a summary follows, which tells how the session ended
 
 	cwd      string              // the session's work dir, once Claude Code has named it
 	spoke    string              // Claude's last words, which a result repeats
@@ -30,6 +30,7 @@ type transcript struct {
 	lastTool string              // the one whose line was written last
 	gap      bool                // the next paragraph is parted from what is above it
 	told     api.State           // the last state
+	held     func()              // shows the end that the summary may tell instead; nil if there is none
 
 	waits string    // for what, in the live line
 	since time.Time // when that began
@@ -45,6 +46,7 @@ func newTranscript(to *terminal) *transcript {
 
 // event shows one event.
 func (t *transcript) event(event *api.Event) {
+	t.release()
 	switch event.Type {
 	case api.EventState:
 		t.state(event)
@@ -106,6 +108,7 @@ func (t *transcript) state(event *api.Event) {
 		text += ": " + oneLine(event.Error.Message, 1000)
 	}
 	if t.summary && event.State.Ended() {
+		t.held = func() { t.notice(style, text) }
 		return
 	}
 	first := event.State == api.Queued || event.State == api.Preparing || event.State == api.Running && event.Attempt <= 1
@@ -113,6 +116,14 @@ func (t *transcript) state(event *api.Event) {
 		return
 	}
 	t.notice(style, text)
+}
+
+// release shows an end that was held back. It was not the last word: the session went on after it.
+func (t *transcript) release() {
+	if t.held != nil {
+		t.held()
+		t.held = nil
+	}
 }
 
 // claude shows a line of Claude Code's output.

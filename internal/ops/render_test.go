@@ -129,3 +129,45 @@ func TestExcerptIsBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyTheEndThatTheSummaryTellsIsLeftOut(t *testing.T) {
+	failed := func(why string) *api.Event {
+		return &api.Event{Type: api.EventState, State: api.Failed, Error: api.Errorf(api.CodeClaudeFailed, "%s", why)}
+	}
+	begin := func() (*transcript, *streams) {
+		all := new(streams)
+		view := newTranscript(terminalFor(all, 0))
+		view.summary = true
+		view.event(failed("first"))
+		view.event(&api.Event{Type: api.EventMessage, Text: "go on"})
+		view.event(failed("second"))
+		return view, all
+	}
+	const before = "2|· failed: first\n1|> go on\n"
+	session := api.Session{State: api.Failed, Error: api.Errorf(api.CodeClaudeFailed, "second")}
+	told := func() string {
+		var all streams
+		newTranscript(terminalFor(&all, 0)).summarize(&session, "berth")
+		return all.text.String()
+	}
+
+	view, all := begin()
+	view.summarize(&session, "berth")
+	view.release()
+	if got, want := all.text.String(), before+told(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+
+	view, all = begin() // no summary comes, because the agent went away
+	view.release()
+	if got, want := all.text.String(), before+"2|· failed: second\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+
+	view, all = begin()
+	session = api.Session{State: api.Queued}
+	view.summarize(&session, "berth")
+	if got, want := all.text.String(), before+"2|· failed: second\n"+told(); got != want {
+		t.Errorf("resumed in between: got\n%s\nwant\n%s", got, want)
+	}
+}
