@@ -87,9 +87,9 @@ func TestFollowerThatDoesNotRead(t *testing.T) {
 	if ended.State != api.Succeeded {
 		t.Errorf("it is %s: %+v", ended.State, ended.Error)
 	}
-	log, err := os.Stat(filepath.Join(a.data, "sessions", session.ID, "events.jsonl"))
-	if err != nil || log.Size() < count*size {
-		t.Errorf("the follower had nothing to wait for: %v, %v", log, err)
+	events, err := os.Stat(filepath.Join(a.data, "sessions", session.ID, "events.jsonl"))
+	if err != nil || events.Size() < count*size {
+		t.Errorf("the follower had nothing to wait for: %v, %v", events, err)
 	}
 	response, err := http.ReadResponse(bufio.NewReader(stuck), nil)
 	if err != nil {
