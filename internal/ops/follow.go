@@ -154,7 +154,7 @@ func escapeControls(text string) string {
 
 func isLateControl(r rune) bool { return r >= 0x7f && r <= 0x9f }
 
-// summary says how a session fared, where its files are, and what to type next.
+// summary says how a session fared, why it failed, where its files are, and what to type next.
 func summary(session *api.Session, program string, colour bool) []string {
 	mark, style := "…", yellow
 	switch session.State {
@@ -170,6 +170,9 @@ func summary(session *api.Session, program string, colour bool) []string {
 	line := fmt.Sprintf(" · %s · %s · %s · %s tokens in, %s out", plural(session.Turns, "turn", "turns"),
 		duration(session.DurationSeconds), money(session.CostUSD), count(tokens.Input+tokens.CacheRead+tokens.CacheWrite), count(tokens.Output))
 	lines := []string{styled(colour, style, mark+" "+string(session.State)) + line}
+	if session.State == api.Failed && session.Error != nil {
+		lines = append(lines, "  why    "+reason(session.Error))
+	}
 	if session.WorkDir != "" {
 		lines = append(lines, "  files  "+printable(session.WorkDir))
 	}
@@ -185,6 +188,11 @@ func summary(session *api.Session, program string, colour bool) []string {
 	default:
 	}
 	return lines
+}
+
+// reason is why a session failed, for people and with the code.
+func reason(problem *api.Error) string {
+	return oneLine(string(problem.Code), 60) + ": " + oneLine(problem.Message, 1000)
 }
 
 // commandName is how the program is called from where it was called: as it was typed, if that is short.

@@ -147,8 +147,12 @@ func TestSummary(t *testing.T) {
 	if got := strings.Join(summary(&session, "berth", false), "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	session = api.Session{ID: session.ID, State: api.Failed, Turns: 1}
+	session = api.Session{
+		ID: session.ID, State: api.Failed, Turns: 1,
+		Error: api.Errorf(api.CodeAPIError, "the model failed:\n\x1b[31mit is\r\noverloaded"),
+	}
 	want = "✗ failed · 1 turn · 0 s · $0.00 · 0 tokens in, 0 out\n" +
+		"  why    api_error: the model failed: it is overloaded\n" +
 		"  next   bin/berth resume b87a348bed5b · bin/berth show b87a348bed5b · bin/berth diff b87a348bed5b"
 	if got := strings.Join(summary(&session, "bin/berth", false), "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
