@@ -122,20 +122,32 @@ func followToEnd(ctx context.Context, stdio Stdio, client *api.Client, id string
 	if err != nil {
 		return err
 	}
-	return ended(session)
+	return ended(session, !asJSON)
 }
 
-// ended is the error of a session that did not succeed.
-func ended(session *api.Session) error {
+// failedError is how a verb ends whose session failed.
+type failedError struct {
+	text  string
+	cause error // a limit, which has an exit code of its own, or nil: a session's codes are not a request's
+}
+
+func (e *failedError) Error() string { return e.text }
+func (e *failedError) Unwrap() error { return e.cause }
+
+// ended is the error of a session that did not succeed. A summary, if there was one, has said why.
+func ended(session *api.Session, summarized bool) error {
 	switch {
 	case session.State == api.Succeeded:
 		return nil
 	case session.Error != nil:
-		// Its codes are the session's, which exit otherwise than a refused request's.
-		if session.Error.Code.Limit() {
-			return fmt.Errorf("session %s: %w", shortID(session.ID), session.Error)
+		failed := &failedError{text: fmt.Sprintf("session %s failed (%s)", shortID(session.ID), session.Error.Code)}
+		if !summarized {
+			failed.text = fmt.Sprintf("session %s failed: %s", shortID(session.ID), reason(session.Error))
 		}
-		return fmt.Errorf("session %s failed: %s", shortID(session.ID), session.Error.Message)
+		if session.Error.Code.Limit() {
+			failed.cause = session.Error
+		}
+		return failed
 	}
 	return fmt.Errorf("session %s was %s", shortID(session.ID), session.State)
 }
