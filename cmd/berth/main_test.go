@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PRICE_LIST", open)
 			env.Setenv("PRICE_LIST_DENIED", closed)
 			env.Setenv("AWS_EC2_METADATA_DISABLED", "true") // else the SDK looks for an instance's role
-			env.Setenv("GORACE", "atexit_sleep_ms=0")      // each program would wait for a second, if it looks for races
+			env.Setenv("GORACE", "atexit_sleep_ms=0")       // each program would wait for a second, if it looks for races
 			env.Setenv("BERTH_DATA", filepath.Join(env.WorkDir, "volume"))
 			agent := newFakeAgent("secret")
 			stop, err := agent.serve(env.Getenv("BERTH_DATA"))
