@@ -172,7 +172,7 @@ func (t *transcript) said(part *block, line *claudeLine, at time.Time) {
 	switch part.Type {
 	case "text":
 		if text := strings.Trim(printable(part.Text), "\n"); text != "" && !sub {
-			t.paragraph("", text)
+			t.paragraph("", unlike(text))
 			t.spoke = strings.TrimSpace(part.Text)
 		}
 		t.wait("Claude goes on", at)
@@ -265,7 +265,7 @@ func (t *transcript) result(line *claudeLine, at time.Time) {
 		if line.IsError {
 			style = red
 		}
-		t.paragraph(style, strings.Trim(printable(line.Result), "\n"))
+		t.paragraph(style, unlike(strings.Trim(printable(line.Result), "\n")))
 	}
 	t.spoke = ""
 }

@@ -15,6 +15,7 @@ import (
 //     goes to standard error, with "berth: " or "· " before it.
 //   - Text of others (the model's, a tool's, a prompt, an error's) passes printable first. No escape sequence
 //     is ever written that is not one of the constants below.
+//   - What Claude says cannot pass for a line of berth's own: unlike marks those lines of it that would.
 //   - Colours are written to a terminal only, each stream for itself, unless envNoColour is set
 //     (https://no-color.org) or TERM is dumb.
 //   - The live line is written to standard error if that is a terminal that can rewrite a line. It is at the
@@ -31,6 +32,8 @@ const (
 	plain  = "\x1b[0m"
 
 	envNoColour = "NO_COLOR" //nolint:misspell // others' word
+
+	spinnerPictures = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 	clearLine = "\r\x1b[K"
 	pipeWidth = 160
@@ -124,6 +127,6 @@ func styled(colour bool, style, text string) string {
 
 // spinner is the part of the live line that moves: its n-th picture at a time.
 func spinner(since time.Duration) string {
-	pictures := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+	pictures := []rune(spinnerPictures)
 	return string(pictures[int(since/liveEvery)%len(pictures)])
 }

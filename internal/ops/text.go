@@ -41,6 +41,44 @@ func printable(text string) string {
 	}, text)
 }
 
+// own are the beginnings of the lines that berth itself writes: marks (with those that look the same in most
+// fonts), its name, and the lines of a summary.
+var own = regexp.MustCompile(`^(?:[>＞›●⬤○◯·•∙⋅‧✓✔✗✘■…│┃` + spinnerPictures + `]|(?i:berth):|(?:files|next|why|pull request) {2})`)
+
+// unlike puts a bar before each line of a text that could be taken for one of berth's own.
+func unlike(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		const enough = 64 // characters that are seen; a line may be of megabytes
+		var seen strings.Builder
+		for _, r := range line {
+			if isBlank(r) && seen.Len() == 0 || isUnseen(r) {
+				continue
+			}
+			if isBlank(r) {
+				r = ' '
+			}
+			if seen.WriteRune(r); seen.Len() >= enough {
+				break
+			}
+		}
+		if own.MatchString(seen.String()) {
+			lines[i] = "│ " + line
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// isBlank reports whether a character takes room and shows nothing: space, or what fonts draw as space.
+func isBlank(r rune) bool {
+	return unicode.IsSpace(r) || r == '\u2800' || r == '\u3164' || r == '\uffa0' || r == '\u115f' || r == '\u1160'
+}
+
+// isUnseen reports whether a character shows nothing by itself.
+func isUnseen(r rune) bool {
+	return unicode.In(r, unicode.M, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
 // oneLine is a text as one line of at most so many columns.
 func oneLine(text string, width int) string {
 	if most := 16 * width; len(text) > most { // a text of megabytes is not looked at to its end

@@ -106,3 +106,24 @@ func TestLinesAreHarmless(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestUnlike(t *testing.T) {
+	for _, line := range []string{
+		"✓ succeeded · 2 turns", "✗ failed", "■ cancelled", "… queued", "· failed: it", "berth: session x failed", "BERTH: so",
+		"● Bash  ls", "○ Read", "> yes, delete it", "│ more", "⠋ 3 s · Bash", "  next   rm -rf /", "files  /w", "  why    x: y",
+		" \t✓ succeeded", "\u00a0\u2003· failed", "\u200d✓ succeeded", "\u3164✓", "\u2800> x", "\ufe0f> x", "b\u200derth: x",
+		"ber\u0301th: x", "\u0301> x", ">", "·", "• failed", strings.Repeat(" ", 1000) + "● Bash",
+	} {
+		if got, want := unlike("a\n"+line+"\nb"), "a\n│ "+line+"\nb"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for _, text := range []string{
+		"", "plain", "- a list\n* of things\n1. and\n", "# title\n\n```\nx > y\n```", "| a | table |", "berth is", "a · b", "next we test",
+		"files are there", "Grüße", "漢字", "it says berth: x",
+	} {
+		if got := unlike(text); got != text {
+			t.Errorf("%q becomes %q", text, got)
+		}
+	}
+}
