@@ -193,7 +193,7 @@ func (c *Client) unreachable(ctx context.Context, cause error) error {
 	if outer := new(net.OpError); errors.As(cause, &outer) {
 		cause = outer.Err
 	}
-	return fmt.Errorf("%w at %s: %w; is berthd running?", ErrUnreachable, c.endpoint.URL, cause)
+	return fmt.Errorf("%w at %s: %w; `berth up` starts it", ErrUnreachable, c.endpoint.URL, cause)
 }
 
 // closeBody gives the connection back. What is wrong with a body that nobody reads on does not matter.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 
 	"berth/internal/api"
@@ -79,9 +80,11 @@ func refused(e ending) (api.State, api.Event, bool) {
 	case e.result.Subtype == "error_max_turns":
 		state, event = failed(api.CodeMaxTurns, "it reached its limit of turns (%d); allow more with `berth resume ID --max-turns`", e.options.MaxTurns)
 	case e.result.Subtype == "error_max_budget_usd":
-		state, event = failed(api.CodeMaxBudget, "it reached its budget of $%.2f; allow more with `berth resume ID --max-budget-usd`", e.options.MaxBudgetUSD)
+		state, event = failed(api.CodeMaxBudget, "it reached its budget of $%.4g; allow more with `berth resume ID --max-budget-usd`", e.options.MaxBudgetUSD)
 	case e.result.Subtype == "success" && !e.keyed:
 		state, event = failed(api.CodeNoKey, "there is no API key; set ANTHROPIC_API_KEY where the agent is started, start it again, and `berth resume ID`")
+	case e.result.Subtype == "success" && e.result.APIStatus == http.StatusUnauthorized:
+		state, event = failed(api.CodeAPIError, "the model's API refused the key (status 401): end the agent, start it with another ANTHROPIC_API_KEY, and `berth resume ID`")
 	case e.result.Subtype == "success":
 		state, event = failed(api.CodeAPIError, "the model's API failed: %s", oneLine(firstOf(e.result.Result, "it did not say why")))
 	case e.intent == none && e.exit.Code > 0 && e.exit.Code < 128:

@@ -19,7 +19,7 @@ type Ps struct {
 	Target
 	All   bool        `name:"all" short:"a" help:"List all ended sessions too, not only the latest ten; --state lists all by itself."`
 	State []api.State `name:"state" placeholder:"STATE" help:"List only those in a state: queued, preparing, running, interrupted, waiting, succeeded, failed or cancelled; with commas, or repeated, for more."`
-	JSON  bool        `name:"json" help:"Write JSON: an array of sessions, the oldest first."`
+	JSON  bool        `name:"json" help:"Write JSON: an array of all sessions, the oldest first."`
 }
 
 // Help is the long help.
@@ -47,7 +47,7 @@ func (p *Ps) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	if !p.All && len(p.State) == 0 {
+	if !p.All && !p.JSON && len(p.State) == 0 {
 		sessions = recent(sessions)
 	}
 	if p.JSON {

@@ -72,6 +72,9 @@ func clone(ctx context.Context, tree string, source Source, branch string) (base
 	// No hard links and no symbolic links of a local repository: only what its objects say.
 	_, err = git{dir: filepath.Dir(tree), protocol: from.kind}.run(ctx, "clone", "--quiet", "--no-checkout", "--no-local",
 		"--no-recurse-submodules", "--template=", "--origin=origin", "--", from.text, tree)
+	if err != nil && from.kind == local && ctx.Err() == nil && !isRepository(from.text) {
+		return "", notRepository(from.text)
+	}
 	if err != nil {
 		return "", explain(ctx, what, err)
 	}
@@ -92,6 +95,29 @@ func clone(ctx context.Context, tree string, source Source, branch string) (base
 		return "", explain(ctx, "check out "+commit+" of "+from.text, err)
 	}
 	return commit, nil
+}
+
+// notRepository says what to name instead of a directory that is no repository: git says that it does not exist.
+func notRepository(path string) error {
+	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if isRepository(dir) {
+			return failed("cannot clone %s: it lies inside the repository %s; name that one", path, dir)
+		}
+	}
+	return failed("cannot clone %s: it is no git repository; make it one with git init and a commit, or name another", path)
+}
+
+// isRepository reports whether a directory looks like a work tree or a bare repository (gitrepository-layout(5)).
+func isRepository(dir string) bool {
+	if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
+		return true
+	}
+	for _, part := range []string{"HEAD", "objects", "refs"} {
+		if _, err := os.Stat(filepath.Join(dir, part)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // resolve finds the commit that a ref names: as a branch of the origin, a tag, or a commit, which is

@@ -147,7 +147,7 @@ func TestPrepareFails(t *testing.T) {
 	}{
 		"no such ref":       {"", workspace.Source{Repo: from, Ref: "nope"}, api.CodeCloneFailed, `no branch, tag or commit "nope"`},
 		"no such commit":    {"", workspace.Source{Repo: from, Ref: strings.Repeat("ab", 20)}, api.CodeCloneFailed, "no branch, tag or commit"},
-		"no repository":     {"", workspace.Source{Repo: plain}, api.CodeCloneFailed, "does not exist"},
+		"no repository":     {"", workspace.Source{Repo: plain}, api.CodeCloneFailed, "is no git repository"},
 		"asks for password": {"", workspace.Source{Repo: server.URL + "/secret/x"}, api.CodeCloneFailed, "asks for a user's name and password"},
 		"not found":         {"", workspace.Source{Repo: server.URL + "/x"}, api.CodeCloneFailed, "not found"},
 		"nobody there":      {"", workspace.Source{Repo: "http://127.0.0.1:1/x"}, api.CodeCloneFailed, "Failed to connect"},
