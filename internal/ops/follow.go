@@ -174,10 +174,10 @@ func summary(session *api.Session, program string, colour bool) []string {
 		lines = append(lines, "  why    "+reason(session.Error))
 	}
 	if session.WorkDir != "" {
-		lines = append(lines, "  files  "+printable(session.WorkDir))
+		lines = append(lines, "  files  "+oneLine(session.WorkDir, 4096))
 	}
 	if session.PullRequest != "" {
-		lines = append(lines, "  pull request  "+printable(session.PullRequest))
+		lines = append(lines, "  pull request  "+oneLine(session.PullRequest, 1000))
 	}
 	id, berth := shortID(session.ID), commandName(program)
 	switch session.State {

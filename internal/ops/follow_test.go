@@ -139,10 +139,11 @@ func TestWriteEvents(t *testing.T) {
 func TestSummary(t *testing.T) {
 	session := api.Session{
 		ID: "01a20627-df5e-7b97-99ab-b87a348bed5b", State: api.Succeeded, Turns: 5, DurationSeconds: 65, CostUSD: 0.0123,
-		Tokens: api.Tokens{Input: 12, CacheRead: 12000, CacheWrite: 333, Output: 950}, WorkDir: "/w\x1b[2J/tree",
+		Tokens: api.Tokens{Input: 12, CacheRead: 12000, CacheWrite: 333, Output: 950}, WorkDir: "/w\x1b[2J/tree\n✗ failed", PullRequest: "https://example.com/1\r\nnext",
 	}
 	want := "✓ succeeded · 5 turns · 1 min 5 s · $0.01 · 12.3k tokens in, 950 out\n" +
-		"  files  /w/tree\n" +
+		"  files  /w/tree ✗ failed\n" +
+		"  pull request  https://example.com/1 next\n" +
 		"  next   berth diff b87a348bed5b · berth send b87a348bed5b \"…\""
 	if got := strings.Join(summary(&session, "berth", false), "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

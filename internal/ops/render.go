@@ -57,7 +57,7 @@ func (t *transcript) event(event *api.Event) {
 		t.notice(yellow, "somebody asked for its end")
 		t.wait("ends", event.Time)
 	case api.EventNotice:
-		t.notice(yellow, printable(event.Text))
+		t.notice(yellow, oneLine(event.Text, 1000))
 	case api.EventClaude:
 		line := parseClaude(event.Claude)
 		t.claude(&line, event.Time)
