@@ -97,7 +97,8 @@ func argument(input map[string]json.RawMessage, cwd string) string {
 
 // inside takes the work dir off the front of a file's name.
 func inside(file, cwd string) string {
-	if rest, found := strings.CutPrefix(file, strings.TrimSuffix(cwd, "/")+"/"); found && cwd != "" && rest != "" {
+	dir := strings.TrimRight(cwd, "/") // of the root nothing is left, and names stay as they are
+	if rest, found := strings.CutPrefix(file, dir+"/"); found && dir != "" && rest != "" {
 		return rest
 	}
 	return file

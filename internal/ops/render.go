@@ -229,8 +229,8 @@ func (t *transcript) toolEnded(part *block, sub bool, at time.Time) {
 func (t *transcript) excerpt(text string, most int, failed bool) string {
 	const indent = "  "
 	text = strings.ReplaceAll(strings.Trim(printable(text), "\n"), "\t", "    ")
-	if t.cwd != "" {
-		text = strings.ReplaceAll(text, strings.TrimSuffix(t.cwd, "/")+"/", "")
+	if dir := strings.TrimRight(t.cwd, "/"); dir != "" { // the root would take every slash with it
+		text = strings.ReplaceAll(text, dir+"/", "")
 	}
 	lines := strings.Split(text, "\n")
 	if text == "" {

@@ -171,3 +171,22 @@ func TestOnlyTheEndThatTheSummaryTellsIsLeftOut(t *testing.T) {
 		t.Errorf("resumed in between: got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestNamesFromTheWorkDir(t *testing.T) {
+	for _, test := range []struct{ cwd, file, text string }{
+		{"", "/etc/hosts", "  /etc/hosts and/or /w/a"},
+		{"/", "/etc/hosts", "  /etc/hosts and/or /w/a"},
+		{"//", "/etc/hosts", "  /etc/hosts and/or /w/a"},
+		{"/etc", "hosts", "  hosts and/or /w/a"},
+		{"/w/", "/etc/hosts", "  /etc/hosts and/or a"},
+	} {
+		view := newTranscript(terminalFor(&streams{}, 0))
+		view.cwd = test.cwd
+		if got := inside("/etc/hosts", test.cwd); got != test.file {
+			t.Errorf("in %q the file is %q, want %q", test.cwd, got, test.file)
+		}
+		if got := view.excerpt("/etc/hosts and/or /w/a", resultLines, false); got != test.text {
+			t.Errorf("in %q the text is %q, want %q", test.cwd, got, test.text)
+		}
+	}
+}
