@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,4 +79,37 @@ func TestKilledAfterAStop(t *testing.T) {
 		t.Errorf("it is %s after %d attempts: %+v", ended.State, ended.Attempts, ended.Error)
 	}
 	a.eventually("nothing of it is left", func() bool { return len(a.processes(session.ID)) == 0 })
+}
+
+// The daemon is killed as soon as it has accepted a message: the next one sees to it that it is answered.
+func TestKilledAfterAMessage(t *testing.T) {
+	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{
+		scripted.Use(scripted.Bash("test -e began && exit; " + long)), scripted.Text("I was told: {{prompts}}"), scripted.Text("I was told: {{prompts}}"),
+	}}}})
+	session := a.create(api.NewSession{Prompt: "do it"})
+	a.eventually("the command runs", func() bool {
+		now, err := a.client.Session(t.Context(), session.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
+		return now.WorkDir != "" && err == nil
+	})
+	if _, err := a.client.Send(t.Context(), session.ID, api.NewMessage{Text: "and this"}); err != nil {
+		t.Fatal(err)
+	}
+	a.kill()
+	a.start()
+	if ended := a.end(session.ID); ended.State != api.Succeeded || !strings.Contains(ended.Result, "and this") {
+		t.Errorf("it is %s: %+v, %q", ended.State, ended.Error, ended.Result)
+	}
+	messages := 0
+	for _, event := range a.events(session.ID) {
+		if event.Type == api.EventMessage && event.Text == "and this" {
+			messages++
+		}
+	}
+	if messages != 1 {
+		t.Errorf("the log has the message %d times", messages)
+	}
 }
