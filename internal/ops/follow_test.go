@@ -182,3 +182,20 @@ func TestReadText(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// The live line is narrower than the terminal, however narrow that is: one that wraps cannot be rewritten.
+func TestLiveLineDoesNotWrap(t *testing.T) {
+	for width := 1; width < 80; width++ {
+		var all streams
+		to := terminalFor(&all, width)
+		to.colourErr = false
+		view := newTranscript(to)
+		view.wait("Bash  漢字 ✅ ❤\ufe0f and more, which goes on and on and on and on and on and on", time.Time{})
+		to.show(view.status(time.Time{}))
+		for _, line := range frames(all.text.String()) {
+			if columnsOf(line) >= width {
+				t.Errorf("at %d columns it is %q", width, line)
+			}
+		}
+	}
+}

@@ -194,8 +194,8 @@ func (t *transcript) toolLine(mark string, call toolCall, sub bool) string {
 	if sub {
 		indent = "  "
 	}
-	used := len(indent) + 2 + len(call.name) + 2
-	rest := oneLine(call.argument, max(t.to.width()-used, minWidth/2))
+	used := len(indent) + 2 + columnsOf(call.name) + 2
+	rest := oneLine(call.argument, max(t.to.room()-used, minWidth/2))
 	text := indent + styled(t.to.colourOut, cyan, mark) + " " + styled(t.to.colourOut, bold, call.name)
 	return strings.TrimRight(text+"  "+rest, " ")
 }
@@ -247,7 +247,7 @@ func (t *transcript) excerpt(text string, most int, failed bool) string {
 		}
 	}
 	for i, line := range lines {
-		lines[i] = strings.TrimRight(indent+cut(line, t.to.width()-len(indent)), " ")
+		lines[i] = strings.TrimRight(indent+cut(line, t.to.room()-len(indent)), " ")
 	}
 	if more > 1 {
 		lines = append(lines, fmt.Sprintf("%s… %d more lines", indent, more))

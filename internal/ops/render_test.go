@@ -120,11 +120,7 @@ func TestExcerptIsBounded(t *testing.T) {
 		t.Errorf("it has %d lines, the last is %q", len(lines), lines[len(lines)-1])
 	}
 	for _, line := range lines {
-		width := 0
-		for _, r := range line {
-			width += columns(r)
-		}
-		if width > 60 {
+		if width := columnsOf(line); width > 60 {
 			t.Errorf("%q is %d columns wide", line, width)
 		}
 	}

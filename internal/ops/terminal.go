@@ -20,8 +20,8 @@ import (
 //     (https://no-color.org) or TERM is dumb.
 //   - The live line is written to standard error if that is a terminal that can rewrite a line. It is at the
 //     bottom, never as wide as the terminal, and gone before anything else is written.
-//   - Lines that are cut are cut at the terminal's width, or at pipeWidth where there is none. What Claude says
-//     is never cut.
+//   - Lines that are cut are cut at the terminal's width, or at pipeWidth where there is none. Those that stay
+//     keep minWidth, and wrap where there is less. What Claude says is never cut.
 const (
 	dim    = "\x1b[2m"
 	bold   = "\x1b[1m"
@@ -83,8 +83,11 @@ func fileWidth(file *os.File) int {
 	if err != nil || width <= 0 {
 		return 80
 	}
-	return max(width, minWidth)
+	return width
 }
+
+// room is how wide a line may be that stays.
+func (t *terminal) room() int { return max(t.width(), minWidth) }
 
 // say writes a line of the transcript. It may hold newlines.
 func (t *terminal) say(style, text string) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/mattn/go-runewidth"
 )
 
 // escapes are the sequences that a terminal acts on: those with parameters (colours, movements), strings
@@ -89,6 +91,9 @@ func oneLine(text string, width int) string {
 
 // cut shortens a line to at most so many columns, and marks where it was cut.
 func cut(line string, width int) string {
+	if width <= 0 {
+		return ""
+	}
 	used, end := 0, 0 // end is where the mark still has room
 	for i, r := range line {
 		if used <= width-1 {
@@ -101,20 +106,30 @@ func cut(line string, width int) string {
 	return line
 }
 
-// columns is how much of a terminal's width a character takes, as terminals have it nearly everywhere: none
-// for marks on other characters, two for ideographs and emoji (https://www.unicode.org/reports/tr11/).
+// widths does not look at the environment, as the package's own functions do: terminals, other than fonts of
+// old, take one column for what is ambiguous.
+var widths = runewidth.Condition{StrictEmojiNeutral: true}
+
+// columns is how much of a terminal's width a character takes: none for marks on other characters, two for
+// ideographs and emoji (https://www.unicode.org/reports/tr11/). Terminals do not agree about emoji of several
+// characters. These count as their parts, and what asks for a picture as one more: rather too much than a line
+// that wraps.
 func columns(r rune) int {
 	switch {
-	case r < 0x300:
+	case r == '\ufe0f':
 		return 1
-	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+	case unicode.In(r, unicode.Mn, unicode.Me): // of these runewidth knows some
 		return 0
-	case r >= 0x1100 && r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf && r != 0x303f, r >= 0xac00 && r <= 0xd7a3,
-		r >= 0xf900 && r <= 0xfaff, r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60,
-		r >= 0xffe0 && r <= 0xffe6, r >= 0x1f300 && r <= 0x1faff, r >= 0x20000 && r <= 0x3fffd:
-		return 2
 	}
-	return 1
+	return widths.RuneWidth(r)
+}
+
+// columnsOf is how much of a terminal's width a line takes.
+func columnsOf(line string) (sum int) {
+	for _, r := range line {
+		sum += columns(r)
+	}
+	return sum
 }
 
 // shortID is the part of a session's id that people type: its random end. A UUIDv7 begins with the time.

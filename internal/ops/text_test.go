@@ -63,6 +63,8 @@ func TestCut(t *testing.T) {
 		{"e\u0301e\u0301e\u0301", 3, "e\u0301e\u0301e\u0301"},
 		{"", 3, ""},
 		{"ab", 1, "…"},
+		{"ab", 0, ""},
+		{"", -1, ""},
 	} {
 		if got := cut(test.text, test.width); got != test.want {
 			t.Errorf("%q at %d: got %q, want %q", test.text, test.width, got, test.want)
@@ -124,6 +126,18 @@ func TestUnlike(t *testing.T) {
 	} {
 		if got := unlike(text); got != text {
 			t.Errorf("%q becomes %q", text, got)
+		}
+	}
+}
+
+func TestColumns(t *testing.T) {
+	t.Setenv("LC_ALL", "ja_JP.UTF-8") // does not matter
+	for text, want := range map[string]int{
+		"": 0, "abc": 3, "é": 1, "e\u0301": 1, "漢字": 4, "ｱ": 1, "Ａ": 2, "한": 2, "…": 1, "·": 1, "●": 1, "⠋": 1, "→": 1,
+		"🙂": 2, "✅": 2, "⌚": 2, "⚡": 2, "❤": 1, "❤\ufe0f": 2, "🇩🇪": 2, "a\u200db": 2, "ก็": 1,
+	} {
+		if got := columnsOf(text); got != want {
+			t.Errorf("%q takes %d columns, want %d", text, got, want)
 		}
 	}
 }
