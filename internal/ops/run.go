@@ -135,13 +135,13 @@ func (e *failedError) Error() string { return e.text }
 func (e *failedError) Unwrap() error { return e.cause }
 
 // ended is the error of a session that did not succeed. A summary, if there was one, has said why.
-func ended(session *api.Session, summarized bool) error {
+func ended(session *api.Session, summarised bool) error {
 	switch {
 	case session.State == api.Succeeded:
 		return nil
 	case session.Error != nil:
 		failed := &failedError{text: fmt.Sprintf("session %s failed (%s)", shortID(session.ID), session.Error.Code)}
-		if !summarized {
+		if !summarised {
 			failed.text = fmt.Sprintf("session %s failed: %s", shortID(session.ID), reason(session.Error))
 		}
 		if session.Error.Code.Limit() {

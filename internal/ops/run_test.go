@@ -13,7 +13,7 @@ func TestEnded(t *testing.T) {
 	const id = "01a20627-df5e-7b97-99ab-b87a348bed5b"
 	for _, test := range []struct {
 		session           api.Session
-		summarized, alone string
+		summarised, alone string
 		code              int
 	}{
 		{api.Session{State: api.Succeeded}, "", "", ExitOK},
@@ -32,8 +32,8 @@ func TestEnded(t *testing.T) {
 		},
 	} {
 		test.session.ID = id
-		for summarized, want := range map[bool]string{true: test.summarized, false: test.alone} {
-			err := ended(&test.session, summarized)
+		for summarised, want := range map[bool]string{true: test.summarised, false: test.alone} {
+			err := ended(&test.session, summarised)
 			said := ""
 			if err != nil {
 				said = strings.Join(Lines(err), "\n")
