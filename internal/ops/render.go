@@ -2,6 +2,7 @@ package ops
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,8 @@ type transcript struct {
 
 	cwd      string              // the session's work dir, once Claude Code has named it
 	spoke    string              // Claude's last words, which a result repeats
-	tools    map[string]toolCall // those that run, by id
+	tools    map[string]toolCall // those that have given nothing back, by id
+	running  []string            // the ids of those that run, the oldest first
 	lastTool string              // the one whose line was written last
 	gap      bool                // the next paragraph is parted from what is above it
 	told     api.State           // the last state
@@ -38,7 +40,10 @@ type transcript struct {
 }
 
 // toolCall is a use of a tool.
-type toolCall struct{ name, argument string }
+type toolCall struct {
+	name, argument string
+	begun          time.Time
+}
 
 func newTranscript(to *terminal) *transcript {
 	return &transcript{to: to, tools: map[string]toolCall{}}
@@ -78,6 +83,7 @@ func quoted(text string) string {
 // state shows a change of the session's state. The first steps are on the live line, if there is one.
 func (t *transcript) state(event *api.Event) {
 	t.told = event.State
+	t.running = nil // no tool outlives its Claude Code
 	text, style := string(event.State), dim
 	switch event.State {
 	case api.Queued:
@@ -175,16 +181,19 @@ func (t *transcript) said(part *block, line *claudeLine, at time.Time) {
 			t.paragraph("", unlike(text))
 			t.spoke = strings.TrimSpace(part.Text)
 		}
-		t.wait("Claude goes on", at)
+		t.works("Claude goes on", at)
 	case "thinking", "redacted_thinking":
-		t.wait("Claude thinks", at)
+		t.works("Claude thinks", at)
 	case "tool_use", "server_tool_use":
-		call := toolCall{oneLine(part.Name, 60), argument(part.Input, t.cwd)}
+		call := toolCall{oneLine(part.Name, 60), argument(part.Input, t.cwd), at}
+		if part.Type == "tool_use" && !slices.Contains(t.running, part.ID) {
+			t.running = append(t.running, part.ID)
+		}
 		t.tools[part.ID] = call
 		t.lastTool = part.ID
 		t.to.say("", t.toolLine("●", call, sub))
 		t.gap = true
-		t.wait(call.name+"  "+oneLine(call.argument, 200), at)
+		t.works(call.what(), at)
 	}
 }
 
@@ -204,10 +213,8 @@ func (t *transcript) toolLine(mark string, call toolCall, sub bool) string {
 func (t *transcript) toolEnded(part *block, sub bool, at time.Time) {
 	call, known := t.tools[part.ToolUseID]
 	delete(t.tools, part.ToolUseID)
-	t.wait("waits for the model", at)
-	for _, other := range t.tools {
-		t.wait(other.name+"  "+oneLine(other.argument, 200), at)
-	}
+	t.running = slices.DeleteFunc(t.running, func(id string) bool { return id == part.ToolUseID })
+	t.works("waits for the model", at)
 	text, most, style := resultText(part.Content), resultLines, dim
 	if part.IsError {
 		most, style = errorLines, red
@@ -259,6 +266,7 @@ func (t *transcript) excerpt(text string, most int, failed bool) string {
 // said them.
 func (t *transcript) result(line *claudeLine, at time.Time) {
 	t.cost = max(t.cost, line.TotalCostUSD)
+	t.running = nil
 	t.wait("ends", at)
 	if text := strings.TrimSpace(line.Result); text != "" && text != t.spoke {
 		style := ""
@@ -283,6 +291,19 @@ func (t *transcript) notice(style, text string) { t.to.notice(style, "· "+text)
 
 // wait says what the session does, from now on.
 func (t *transcript) wait(what string, since time.Time) { t.waits, t.since = what, since }
+
+// works says what the session does: while tools run, that is the oldest of them, since it began.
+func (t *transcript) works(otherwise string, at time.Time) {
+	if len(t.running) > 0 {
+		oldest := t.tools[t.running[0]]
+		t.wait(oldest.what(), oldest.begun)
+		return
+	}
+	t.wait(otherwise, at)
+}
+
+// what is a tool's use, on the live line.
+func (c toolCall) what() string { return c.name + "  " + oneLine(c.argument, 200) }
 
 // status is the live line: that it lives, what it does and for how long, and the spend so far.
 func (t *transcript) status(now time.Time) string {

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"berth/internal/api"
 )
@@ -183,6 +185,38 @@ func TestNamesFromTheWorkDir(t *testing.T) {
 		}
 		if got := view.excerpt("/etc/hosts and/or /w/a", resultLines, false); got != test.text {
 			t.Errorf("in %q the text is %q, want %q", test.cwd, got, test.text)
+		}
+	}
+}
+
+// Of several tools the live line has the oldest, since it began, whatever else happens meanwhile.
+func TestLiveLineOfSeveralTools(t *testing.T) {
+	start := time.Date(2026, 11, 23, 1, 2, 3, 0, time.UTC)
+	var all streams
+	view := newTranscript(terminalFor(&all, 60))
+	const uses = `{"type":"assistant","message":{"content":[{"type":"%s","id":"%s","name":"%[2]s","input":{}}]}}`
+	const gives = `{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"%s","content":"x"}]}}`
+	for i, step := range []struct{ line, shows string }{
+		{fmt.Sprintf(uses, "tool_use", "a"), "0 s · a"},
+		{fmt.Sprintf(uses, "tool_use", "b"), "1 s · a"},
+		{fmt.Sprintf(uses, "tool_use", "c"), "2 s · a"},
+		{fmt.Sprintf(uses, "tool_use", "d"), "3 s · a"},
+		{fmt.Sprintf(gives, "c"), "4 s · a"},
+		{`{"type":"assistant","parent_tool_use_id":"a","message":{"content":[{"type":"thinking"},{"type":"text","text":"so"}]}}`, "5 s · a"},
+		{fmt.Sprintf(gives, "a"), "5 s · b"},
+		{fmt.Sprintf(gives, "unknown"), "6 s · b"},
+		{fmt.Sprintf(gives, "b"), "5 s · d"},
+		{fmt.Sprintf(gives, "d"), "0 s · waits for the model"},
+		{fmt.Sprintf(uses, "server_tool_use", "e"), "0 s · e"}, // its result is none of those that Claude Code gives
+		{`{"type":"assistant","message":{"content":[{"type":"thinking"}]}}`, "0 s · Claude thinks"},
+		{fmt.Sprintf(uses, "tool_use", "f"), "0 s · f"},
+		{`{"type":"result"}`, "0 s · ends"},
+		{`{"type":"assistant","message":{"content":[{"type":"thinking"}]}}`, "0 s · Claude thinks"},
+	} {
+		now := start.Add(time.Duration(i) * time.Second)
+		view.event(&api.Event{Type: api.EventClaude, Time: now, Claude: json.RawMessage(step.line)})
+		if _, shown, _ := strings.Cut(view.status(now), " "); shown != step.shows {
+			t.Errorf("step %d: it shows %q, want %q", i, shown, step.shows)
 		}
 	}
 }
