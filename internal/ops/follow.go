@@ -47,14 +47,14 @@ func follow(ctx context.Context, stdio Stdio, client *api.Client, id string, fro
 		return nil, err
 	}
 	if options.Summary {
-		view.summarize(session, os.Args[0])
+		view.summarise(session, os.Args[0])
 	}
 	return session, nil
 }
 
-// summarize ends the transcript with a summary. It may be that somebody resumed the session just now: then the
+// summarise ends the transcript with a summary. It may be that somebody resumed the session just now: then the
 // summary tells of that, and not of the end before it.
-func (t *transcript) summarize(session *api.Session, program string) {
+func (t *transcript) summarise(session *api.Session, program string) {
 	if session.State == t.told {
 		t.held = nil
 	}
