@@ -185,8 +185,13 @@ func (a *fakeAgent) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /v1/sessions", a.create)
 	mux.HandleFunc("GET /v1/sessions/{id}", a.session(func(w http.ResponseWriter, _ *http.Request, s *fakeSession) { answer(w, 200, s.json()) }))
-	mux.HandleFunc("GET /v1/sessions/{id}/diff", a.session(func(w http.ResponseWriter, _ *http.Request, _ *fakeSession) {
-		answer(w, 200, map[string]any{"base": "abc", "patch": "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"})
+	mux.HandleFunc("GET /v1/sessions/{id}/diff", a.session(func(w http.ResponseWriter, r *http.Request, _ *fakeSession) {
+		patch := "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\r\n+caf\xe9\x1b[m\n"
+		if r.URL.Query().Get("format") == "patch" {
+			_, _ = io.WriteString(w, patch)
+			return
+		}
+		answer(w, 200, map[string]any{"base": "abc", "patch": patch})
 	}))
 	mux.HandleFunc("GET /v1/sessions/{id}/events", a.events)
 	mux.HandleFunc("POST /v1/sessions/{id}/messages", a.session(func(w http.ResponseWriter, r *http.Request, s *fakeSession) {

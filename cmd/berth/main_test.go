@@ -61,6 +61,7 @@ func TestScripts(t *testing.T) {
 			return errors.Join(
 				os.WriteFile(filepath.Join(env.WorkDir, "large.txt"), []byte(strings.Repeat("a long task ", 1<<20/12)), 0o600),
 				os.WriteFile(filepath.Join(env.WorkDir, "escape.txt"), []byte("clear \x1b[2J the screen"), 0o600),
+				os.WriteFile(filepath.Join(env.WorkDir, "patch.txt"), []byte("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\r\n+caf\xe9\x1b[m\n"), 0o600),
 				os.WriteFile(filepath.Join(env.WorkDir, "latin1.txt"), []byte("caf\xe9"), 0o600))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

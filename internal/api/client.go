@@ -110,6 +110,13 @@ func (c *Client) Diff(ctx context.Context, id string) (*Diff, error) {
 	return call[Diff](ctx, c, http.MethodGet, sessionPath(id, "/diff"), nil)
 }
 
+// Patch returns what a session changed, byte for byte: in JSON, bytes that are not UTF-8 would be lost.
+func (c *Client) Patch(ctx context.Context, id string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return c.answer(ctx, http.MethodGet, sessionPath(id, "/diff?format=patch"), nil)
+}
+
 // sessionPath is the path of a session or of what is below it. The id may be anything that a person typed.
 func sessionPath(id, rest string) string {
 	return "/v1/sessions/" + url.PathEscape(id) + rest
@@ -119,6 +126,19 @@ func sessionPath(id, rest string) string {
 func call[T any](ctx context.Context, c *Client, method, path string, body any) (*T, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+	text, err := c.answer(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	answer := new(T)
+	if err := json.Unmarshal(text, answer); err != nil {
+		return nil, fmt.Errorf("the agent's answer to %s %s is not what its API describes: %w; are berth and berthd of the same version?", method, path, err)
+	}
+	return answer, nil
+}
+
+// answer sends a request, with body as JSON unless it is nil, and reads the whole answer.
+func (c *Client) answer(ctx context.Context, method, path string, body any) ([]byte, error) {
 	request, err := c.request(ctx, method, path, body)
 	if err != nil {
 		return nil, err
@@ -135,11 +155,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 	if len(text) > maxAnswer {
 		return nil, fmt.Errorf("the agent's answer to %s %s is over %d MiB", method, path, maxAnswer>>20)
 	}
-	answer := new(T)
-	if err := json.Unmarshal(text, answer); err != nil {
-		return nil, fmt.Errorf("the agent's answer to %s %s is not what its API describes: %w; are berth and berthd of the same version?", method, path, err)
-	}
-	return answer, nil
+	return text, nil
 }
 
 // request makes a request that carries the token.

@@ -2,7 +2,6 @@ package ops
 
 import (
 	"context"
-	"io"
 	"strings"
 )
 
@@ -30,17 +29,21 @@ func (d *Diff) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	diff, err := client.Diff(ctx, session.ID)
+	if d.JSON {
+		diff, err := client.Diff(ctx, session.ID)
+		if err != nil {
+			return err
+		}
+		return writeJSON(stdio.Out, diff)
+	}
+	patch, err := client.Patch(ctx, session.ID)
 	if err != nil {
 		return err
 	}
-	if d.JSON {
-		return writeJSON(stdio.Out, diff)
-	}
 	if _, is := terminalFile(stdio.Out); is {
-		return writePatch(newTerminal(stdio), diff.Patch)
+		return writePatch(newTerminal(stdio), string(patch))
 	}
-	_, err = io.WriteString(stdio.Out, diff.Patch)
+	_, err = stdio.Out.Write(patch)
 	return err
 }
 
