@@ -66,7 +66,7 @@ func TestHostileRepositories(t *testing.T) {
 					said = append(said, line)
 				}
 			}
-			if len(said) != 1 || !strings.Contains(said[0], c.says) {
+			if len(said) != 1 || !strings.Contains(stderr, c.says) {
 				t.Errorf("it says %q, want one line with %q", stderr, c.says)
 			}
 			checkLine(t, strings.Join(said, ""), "berth: ")
