@@ -3,6 +3,7 @@
 package local
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,8 +43,11 @@ func TestEndedFromOutsideInAModelWait(t *testing.T) {
 			if left := a.processes(session.ID); len(left) > 0 {
 				t.Errorf("processes are left: %v", left)
 			}
-			if signal != syscall.SIGINT { // which tells the model that its turn was interrupted
-				a.checkSteps(session.ID, []string{"0", "1"})
+			// SIGINT tells the model that its turn was interrupted. After SIGKILL, Claude Code was seen once to go on from
+			// before a step that its transcript held, and to take it again: it is in the log twice then.
+			took := a.steps(session.ID)
+			if signal != syscall.SIGINT && !slices.Equal(slices.Compact(slices.Clone(took)), []string{"0", "1"}) || signal == syscall.SIGTERM && len(took) != 2 {
+				t.Errorf("the log has the steps %v", took)
 			}
 		})
 	}
