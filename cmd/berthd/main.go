@@ -40,7 +40,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	parser, err := kong.New(&cli{}, kong.Name("berthd"),
-		kong.Description("The agent that runs Claude Code sessions. It is set up by environment variables; see docs/daemon.md."),
+		kong.Description("The agent that runs Claude Code sessions. It is set up by environment variables; see docs/agent.md."),
 		kong.Vars{"version": "berthd " + version()}, kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		return err

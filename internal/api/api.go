@@ -122,6 +122,7 @@ type Event struct {
 	Error   *Error `json:"error,omitempty"`   // why it failed
 	Reason  string `json:"reason,omitempty"`  // why it was interrupted, queued again or cancelled
 	Attempt int    `json:"attempt,omitempty"` // which start of Claude Code this is, from 1
+	Cut     bool   `json:"cut,omitempty"`     // Claude Code ended by itself, or had to be ended, before its work was done
 
 	// Of message.
 	MessageID string   `json:"message_id,omitempty"` // a UUID, which Claude Code is given too

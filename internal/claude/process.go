@@ -32,6 +32,7 @@ const (
 
 // Process is a running CLI and everything below it.
 type Process struct {
+	session    string
 	command    *exec.Cmd
 	control    *os.File // the reaper ends everything when it is closed
 	transcript *Transcript
@@ -69,6 +70,7 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{
+		session:    c.session,
 		transcript: transcript, stderr: tail{keep: stderrKept},
 		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1), open: map[string]bool{},
 	}
@@ -221,6 +223,10 @@ func (p *Process) wait(output *os.File) {
 		p.killed = true
 	}
 	p.mu.Unlock()
+	// A reaper that was itself killed, or stopped, has left something behind.
+	for tries := 0; sweep(p.session) > 0 && tries < 100; tries++ {
+		<-time.After(10 * time.Millisecond)
+	}
 	// Nothing writes any more, unless it escaped the reaper: whoever waits for more waits in vain.
 	_ = output.SetReadDeadline(time.Now().Add(lateOutput))
 	close(p.done)

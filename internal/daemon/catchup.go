@@ -52,6 +52,7 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 			return err
 		}
 		r.known++
+		r.sent[message.MessageID] = false
 		r.unsent = append(r.unsent, message)
 	}
 	return nil

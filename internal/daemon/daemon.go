@@ -59,7 +59,10 @@ const (
 	// Code ended by itself, after many if the daemon did, which is hardly the session's fault. On a busy machine
 	// Claude Code takes a second or two to its first reply, and a daemon that is restarted faster than that for a
 	// while must not cost a session.
-	maxIdleStarts   = 3
+	maxIdleStarts = 3
+	// maxCuts bounds how often a session is started whose Claude Code works and then ends before it is done, as when its
+	// commands kill it: each start is paid for.
+	maxCuts         = 10
 	maxIdleRestarts = 25
 )
 

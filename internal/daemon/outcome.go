@@ -33,6 +33,7 @@ type ending struct {
 	keyed   bool         // there is a key
 	options api.Options
 	idle    int // starts in a row without a reply of the model
+	cuts    int // earlier starts that ended before the work was done
 }
 
 // outcome decides what becomes of a session whose Claude Code has ended: the state, and with it the error of a
@@ -69,7 +70,10 @@ func outcome(e ending) (api.State, api.Event) {
 	if e.idle >= maxIdleStarts {
 		return api.Failed, api.Event{Error: noProgress(e.idle, firstOf(e.exit.Stderr, reason))}
 	}
-	return api.Interrupted, api.Event{Reason: strings.TrimSuffix(reason+": "+oneLine(e.exit.Stderr), ": ")}
+	if e.cuts+1 >= maxCuts {
+		return failed(api.CodeClaudeFailed, "Claude Code ended %d times before its work was done, the last time so: %s; `berth resume ID` tries again", e.cuts+1, oneLine(firstOf(e.exit.Stderr, reason)))
+	}
+	return api.Interrupted, api.Event{Cut: true, Reason: strings.TrimSuffix(reason+": "+oneLine(e.exit.Stderr), ": ")}
 }
 
 // refused decides what a result that is an error means, as far as it is the end.

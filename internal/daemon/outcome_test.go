@@ -130,3 +130,19 @@ func TestMessagesOfOthersFitOnALine(t *testing.T) {
 		t.Errorf("it is %q", got)
 	}
 }
+
+// A session whose Claude Code works and is ended again and again, as by its own commands, does not cost without end.
+func TestASessionThatIsAlwaysCutOffIsGivenUp(t *testing.T) {
+	for cuts := range maxCuts {
+		state, event := outcome(ending{exit: claude.Exit{Code: 137}, cuts: cuts})
+		switch last := cuts == maxCuts-1; {
+		case !last && (state != api.Interrupted || !event.Cut):
+			t.Errorf("after %d cuts it is %s: %+v", cuts, state, event)
+		case last && (state != api.Failed || event.Error.Code != api.CodeClaudeFailed):
+			t.Errorf("after %d cuts it is %s: %+v", cuts, state, event)
+		}
+	}
+	if state, event := outcome(ending{intent: shutdown, cuts: maxCuts}); state != api.Interrupted || event.Cut {
+		t.Errorf("a stop of the agent counts: %s, %+v", state, event)
+	}
+}

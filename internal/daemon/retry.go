@@ -17,7 +17,8 @@ func (d *Daemon) retry(r *run) {
 	} else {
 		d.failures[id]++
 	}
-	times := max(d.failures[id], r.session.Record().IdleStarts-1)
+	record := r.session.Record()
+	times := max(d.failures[id], record.IdleStarts-1, record.Cuts-1)
 	d.mu.Unlock()
 	d.readmitLater(r.session, pause(times))
 }

@@ -243,7 +243,7 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	r.attend(process, options)
 	return outcome(ending{
 		intent: r.why(), exit: process.Exit(), result: r.result, open: r.open(claim), keyed: gateway.Keyed,
-		options: record.Options, idle: r.session.Record().IdleStarts,
+		options: record.Options, idle: r.session.Record().IdleStarts, cuts: record.Cuts,
 	})
 }
 

@@ -127,7 +127,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if g.config.Key == "" && !g.config.NoKey {
 		// Claude Code repeats a 401 for three minutes, and a 403 not at all.
-		refuse(w, http.StatusForbidden, "permission_error", "no API key is set: give the agent one in ANTHROPIC_API_KEY, or with `berth key set`")
+		refuse(w, http.StatusForbidden, "permission_error", "no API key is set: give the agent one in ANTHROPIC_API_KEY")
 		return
 	}
 	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), sessionKey{}, session)))

@@ -31,6 +31,7 @@ type Record struct {
 	AskSeconds  float64   `json:"ask_seconds"`  // seconds of work since then, up to the last start
 	IdleStarts  int       `json:"idle_starts"`  // starts in a row that brought no reply of the model
 	RunningFrom time.Time `json:"running_from"` // when it last started
+	Cuts        int       `json:"cuts"`         // how often Claude Code ended before its work was done, since then
 	LastEventAt time.Time `json:"last_event_at"`
 	LastReply   string    `json:"last_reply"` // id of the model's last message, which comes in several events
 }
@@ -91,7 +92,7 @@ func (r *Record) move(event *api.Event) error {
 	case api.Queued:
 		if from == "" || from.Ended() {
 			r.AskedAt, r.AskTurns, r.AskSeconds, r.IdleStarts = event.Time, 0, 0, 0
-			r.EndedAt, r.Error, r.Result, r.StopAsked = nil, nil, "", false
+			r.EndedAt, r.Error, r.Result, r.StopAsked, r.Cuts = nil, nil, "", false, 0
 		}
 	case api.Preparing:
 		if r.StartedAt == nil {
@@ -105,7 +106,11 @@ func (r *Record) move(event *api.Event) error {
 		if event.Text != "" {
 			r.Result = event.Text
 		}
-	case api.Interrupted, api.Waiting:
+	case api.Interrupted:
+		if event.Cut {
+			r.Cuts++
+		}
+	case api.Waiting:
 	}
 	return nil
 }
