@@ -144,14 +144,7 @@ func TestStop(t *testing.T) {
 			}()
 			<-asked
 			if name == "in a tool" {
-				a.eventually("the command runs", func() bool {
-					now, err := a.client.Session(t.Context(), session.ID)
-					if err != nil {
-						t.Fatal(err)
-					}
-					_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
-					return now.WorkDir != "" && err == nil
-				})
+				a.awaitBegan(session.ID)
 			}
 			if _, stderr, code := a.berth("", "stop", session.ID); code != 0 {
 				t.Errorf("berth stop: exit %d: %s", code, stderr)
@@ -188,14 +181,7 @@ func TestEndedFromOutside(t *testing.T) {
 				scripted.Use(scripted.Bash("echo three")), scripted.Text("Done."), scripted.Text("Done after all."), scripted.Text("Done in the end."),
 			}}}})
 			session := a.create(api.NewSession{Prompt: "do it"})
-			a.eventually("the command runs", func() bool {
-				now, err := a.client.Session(t.Context(), session.ID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
-				return now.WorkDir != "" && err == nil
-			})
+			a.awaitBegan(session.ID)
 			if err := syscall.Kill(a.claude(session.ID, c.reaper), c.signal); err != nil {
 				t.Fatal(err)
 			}

@@ -130,14 +130,7 @@ func TestStoppedAndStartedAgain(t *testing.T) {
 	session := a.create(api.NewSession{Prompt: "do it"})
 	queued := a.create(api.NewSession{Prompt: "do it too"})
 	for _, id := range []string{session.ID, queued.ID} {
-		a.eventually("the command runs", func() bool {
-			now, err := a.client.Session(t.Context(), id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
-			return now.WorkDir != "" && err == nil
-		})
+		a.awaitBegan(id)
 	}
 	if err := a.stop(); err != nil {
 		t.Errorf("berthd: %v", err)

@@ -5,8 +5,6 @@ package local
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -62,14 +60,7 @@ func TestKilledWithMany(t *testing.T) {
 func TestKilledAfterAStop(t *testing.T) {
 	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{scripted.Use(scripted.Bash(long))}}}})
 	session := a.create(api.NewSession{Prompt: "do it"})
-	a.eventually("the command runs", func() bool {
-		now, err := a.client.Session(t.Context(), session.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
-		return now.WorkDir != "" && err == nil
-	})
+	a.awaitBegan(session.ID)
 	if _, err := a.client.Stop(t.Context(), session.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +78,7 @@ func TestKilledAfterAMessage(t *testing.T) {
 		scripted.Use(scripted.Bash("test -e began && exit; " + long)), scripted.Text("I was told: {{prompts}}"), scripted.Text("I was told: {{prompts}}"),
 	}}}})
 	session := a.create(api.NewSession{Prompt: "do it"})
-	a.eventually("the command runs", func() bool {
-		now, err := a.client.Session(t.Context(), session.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
-		return now.WorkDir != "" && err == nil
-	})
+	a.awaitBegan(session.ID)
 	if _, err := a.client.Send(t.Context(), session.ID, api.NewMessage{Text: "and this"}); err != nil {
 		t.Fatal(err)
 	}

@@ -125,6 +125,12 @@ func (a *agent) start() {
 	a.t.Helper()
 	_ = os.Remove(filepath.Join(a.data, api.EndpointFile)) // of one that was killed
 	a.launch(exec.Command(programs.berthd))
+	a.awaitAnswer()
+}
+
+// awaitAnswer waits until the berthd that was launched answers.
+func (a *agent) awaitAnswer() {
+	a.t.Helper()
 	a.eventually("the agent answers", func() bool {
 		select {
 		case err := <-a.ended:
@@ -293,6 +299,19 @@ func (a *agent) end(id string) *api.Session {
 		a.t.Fatal(err)
 	}
 	return session
+}
+
+// awaitBegan waits until a session's command has made the file "began" in its work dir.
+func (a *agent) awaitBegan(id string) {
+	a.t.Helper()
+	a.eventually("the command runs", func() bool {
+		now, err := a.client.Session(a.t.Context(), id)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		_, err = os.Stat(filepath.Join(now.WorkDir, "began"))
+		return now.WorkDir != "" && err == nil
+	})
 }
 
 // until waits for an event of a session.

@@ -58,20 +58,7 @@ func (a *agent) startMounted(script string) {
 	a.launch(a.mounted(script))
 	a.data = filepath.Join("/proc", itoa(a.process.Process.Pid), "root") + a.data
 	a.env[contract.EnvData] = a.data
-	a.eventually("the agent answers", func() bool {
-		select {
-		case err := <-a.ended:
-			a.t.Fatalf("berthd ended: %v\n%s", err, a.log.String())
-		default:
-		}
-		endpoint, err := api.ReadEndpoint(a.data)
-		if err != nil {
-			return false
-		}
-		a.client = api.NewClient(endpoint)
-		_, err = a.client.Status(a.t.Context())
-		return err == nil
-	})
+	a.awaitAnswer()
 }
 
 // fill writes a file that takes all the room of a volume, and returns its name.

@@ -147,3 +147,24 @@ func TestTakeSweepsWhatEscaped(t *testing.T) {
 	claim.Release()
 	gone(t, session)
 }
+
+// Open files are counted in /proc.
+func TestAFailedStartLeavesNothingOpen(t *testing.T) {
+	claim, err := Take(t.Context(), "0190d3a0-0000-7000-8000-0000000000bb", testDirs(t))
+	must(t, err)
+	defer claim.Release()
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(entries)
+	}
+	before := count()
+	for range 20 {
+		if _, err := claim.Start(&Config{CLI: "x", Reaper: []string{"/does/not/exist"}}); err == nil {
+			t.Fatal("it started")
+		}
+	}
+	if after := count(); after > before+5 {
+		t.Errorf("%d files are open, %d were", after, before)
+	}
+}

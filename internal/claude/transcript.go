@@ -39,8 +39,8 @@ const (
 	stopContinued   = "taken up again without a reply"
 )
 
-// continueText is what the CLI tells the model when it goes on with a turn that was cut off.
-const continueText = "Continue from where you left off."
+// ContinueText is what the CLI tells the model when it goes on with a turn that was cut off.
+const ContinueText = "Continue from where you left off."
 
 // Entry is a message of the transcript that the CLI also put out: a reply of the model, or a tool's result.
 type Entry struct {
@@ -249,7 +249,7 @@ func (t *Transcript) add(text []byte) {
 		t.prompts[merged] = true
 	}
 	t.stop = ""
-	if line.Meta && len(blocks) == 1 && strings.TrimSpace(blocks[0].Text) == continueText {
+	if line.Meta && len(blocks) == 1 && strings.TrimSpace(blocks[0].Text) == ContinueText {
 		t.stop = stopContinued
 	}
 }

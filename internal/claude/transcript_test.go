@@ -65,7 +65,6 @@ func TestTranscriptsAreUnderstood(t *testing.T) {
 	}
 }
 
-// However a transcript grows, by whole lines or by bytes, it comes to the same.
 // A turn that was taken up again, and cut off once more before the model's reply, is taken up by nobody.
 func TestATurnThatWasTakenUpInVainIsAbandoned(t *testing.T) {
 	const prompt, reply, result = `{"type":"user","uuid":"1","message":{"content":"do it"}}`,
@@ -91,6 +90,7 @@ func TestATurnThatWasTakenUpInVainIsAbandoned(t *testing.T) {
 	}
 }
 
+// However a transcript grows, by whole lines or by bytes, it comes to the same.
 func TestATranscriptIsReadAsItGrows(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "done.jsonl"))
 	must(t, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"berth/internal/api"
+	"berth/internal/claude"
 	"berth/internal/session"
 	"berth/internal/workspace"
 )
@@ -88,7 +89,7 @@ func (d *Daemon) Resume(_ context.Context, id string, with api.Resumption) (api.
 	if state := s.State(); !state.Ended() {
 		return api.Session{}, api.Errorf(api.CodeConflict, "session %s is %s; there is nothing to resume", id, state)
 	}
-	return d.ask(id, api.Event{Text: "Continue from where you left off.", Options: &with.Options})
+	return d.ask(id, api.Event{Text: claude.ContinueText, Options: &with.Options})
 }
 
 func (d *Daemon) ask(id string, message api.Event) (api.Session, error) {
@@ -103,10 +104,7 @@ func (d *Daemon) ask(id string, message api.Event) (api.Session, error) {
 	if err := s.Ask(message); err != nil {
 		return api.Session{}, d.notWritten(err)
 	}
-	d.mu.Lock()
-	r := d.runs[id]
-	d.mu.Unlock()
-	if r != nil {
+	if r := d.runOf(id); r != nil {
 		r.tell(message)
 	}
 	if s.State() == api.Queued {
@@ -124,10 +122,7 @@ func (d *Daemon) Stop(_ context.Context, id string) (api.Session, error) {
 	if err := s.Stop(reasonStopped); err != nil {
 		return api.Session{}, d.notWritten(err)
 	}
-	d.mu.Lock()
-	r := d.runs[id]
-	d.mu.Unlock()
-	record := s.Record()
+	r, record := d.runOf(id), s.Record()
 	if r != nil && record.StopAsked && !record.State.Ended() {
 		r.end(cancel)
 	}

@@ -47,7 +47,7 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 	}
 	if len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted() || transcript.Abandoned()) {
 		// A resumed process would take the turn for finished, or wait.
-		message := api.Event{Type: api.EventMessage, MessageID: uuid.NewString(), Text: "Continue from where you left off."}
+		message := api.Event{Type: api.EventMessage, MessageID: uuid.NewString(), Text: claude.ContinueText}
 		if err := r.session.Append(message); err != nil {
 			return err
 		}

@@ -59,11 +59,12 @@ const (
 	// Code ended by itself, after many if the daemon did, which is hardly the session's fault. On a busy machine
 	// Claude Code takes a second or two to its first reply, and a daemon that is restarted faster than that for a
 	// while must not cost a session.
-	maxIdleStarts = 3
+	maxIdleStarts   = 3
+	maxIdleRestarts = 25
+
 	// maxCuts bounds how often a session is started whose Claude Code works and then ends before it is done, as when its
 	// commands kill it: each start is paid for.
-	maxCuts         = 10
-	maxIdleRestarts = 25
+	maxCuts = 10
 )
 
 // Daemon runs the sessions of a volume.
@@ -135,7 +136,7 @@ func (d *Daemon) readmit(s *session.Session) error {
 func (d *Daemon) readmitOnce(s *session.Session) error {
 	record := s.Record()
 	if record.State == api.Preparing || record.State == api.Running {
-		if d.running(s.ID()) {
+		if d.runOf(s.ID()) != nil {
 			return nil
 		}
 		if err := s.Move(api.Interrupted, api.Event{Reason: "the agent stopped without warning"}); err != nil {
@@ -161,10 +162,11 @@ func (d *Daemon) readmitOnce(s *session.Session) error {
 	return nil
 }
 
-func (d *Daemon) running(id string) bool {
+// runOf returns the run that has a session; nil if none has.
+func (d *Daemon) runOf(id string) *run {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.runs[id] != nil
+	return d.runs[id]
 }
 
 // enqueue puts a session into the queue.
