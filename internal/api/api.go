@@ -43,6 +43,12 @@ type Options struct {
 	MaxTurns       int     `json:"max_turns,omitempty" minimum:"0" maximum:"100000" doc:"The most replies of the model to one message; 0 is no limit"`
 	MaxBudgetUSD   float64 `json:"max_budget_usd,omitempty" minimum:"0" doc:"The most US dollars that the session may spend on the model, in all; 0 is no limit"`
 	TimeoutSeconds float64 `json:"timeout_seconds,omitempty" minimum:"0" doc:"The most seconds of work on one message, time in the queue not counted; 0 is no limit"`
+
+	AllowedTools       []string        `json:"allowed_tools,omitempty" doc:"Tools that Claude Code may use without asking, as its --allowedTools names them"`
+	DisallowedTools    []string        `json:"disallowed_tools,omitempty" doc:"Tools that it may not use at all, as its --disallowedTools names them"`
+	AppendSystemPrompt string          `json:"append_system_prompt,omitempty" doc:"Text that is added to Claude Code's system prompt"`
+	MCPServers         json.RawMessage `json:"mcp_servers,omitempty" doc:"MCP servers by name, as in mcpServers of Claude Code's --mcp-config"`
+	Settings           json.RawMessage `json:"settings,omitempty" doc:"Settings of Claude Code, an object as its --settings takes it"`
 }
 
 // Session is a session as the agent knows it.
@@ -58,16 +64,17 @@ type Session struct {
 	CreatedAt       time.Time  `json:"created_at"`
 	StartedAt       *time.Time `json:"started_at" doc:"When it first got a place"`
 	EndedAt         *time.Time `json:"ended_at" doc:"When it last ended; null while it has not"`
+	WaitingUntil    *time.Time `json:"waiting_until" doc:"When a session that waits goes on by itself; null if it does not wait"`
 	DurationSeconds float64    `json:"duration_seconds" doc:"Seconds of work, time in the queue not counted"`
 	Attempts        int        `json:"attempts" doc:"How often Claude Code was started for it"`
 	Turns           int        `json:"turns" doc:"Replies of the model so far"`
 
-	CostUSD float64 `json:"cost_usd" doc:"US dollars spent on the model, as Claude Code reckons them"`
+	CostUSD float64 `json:"cost_usd" doc:"US dollars spent on the model, as the agent's gateway meters them"`
 	Tokens  Tokens  `json:"tokens"`
 
 	WorkDir     string `json:"work_dir" doc:"Where its files are on the agent's machine, once it has been prepared"`
-	Branch      string `json:"branch" doc:"The branch that its work is on"`
-	PullRequest string `json:"pull_request"`
+	Branch      string `json:"branch" doc:"The branch that its work is on; delivered under this name"`
+	PullRequest string `json:"pull_request" doc:"The address of the pull request with its work"`
 
 	Error  *Error `json:"error" doc:"Why it failed; null if it did not"`
 	Result string `json:"result" doc:"The model's last words"`
@@ -109,6 +116,11 @@ const (
 	EventStop    EventType = "stop"    // somebody asked for its end
 	EventClaude  EventType = "claude"  // a line of Claude Code's stream-json output, unchanged
 	EventNotice  EventType = "notice"  // something a person may want to know
+
+	EventRequest    EventType = "request"    // a request to the model has ended, and cost something
+	EventCheckpoint EventType = "checkpoint" // the session's files are on the volume
+	EventRestore    EventType = "restore"    // they were taken from there
+	EventDelivery   EventType = "delivery"   // the session's work went to its origin, or could not
 )
 
 // Event is one thing that happened to a session. Its id is its index: the first is 0, and none is left out.
@@ -117,12 +129,16 @@ type Event struct {
 	Type EventType `json:"type"`
 	Time time.Time `json:"time"`
 
+	// Epoch counts how often a daemon took hold of the session; only its latest holder writes events.
+	Epoch int `json:"epoch,omitempty"`
+
 	// Of state.
-	State   State  `json:"state,omitempty"`
-	Error   *Error `json:"error,omitempty"`   // why it failed
-	Reason  string `json:"reason,omitempty"`  // why it was interrupted, queued again or cancelled
-	Attempt int    `json:"attempt,omitempty"` // which start of Claude Code this is, from 1
-	Cut     bool   `json:"cut,omitempty"`     // Claude Code ended by itself, or had to be ended, before its work was done
+	State   State      `json:"state,omitempty"`
+	Error   *Error     `json:"error,omitempty"`   // why it failed
+	Reason  string     `json:"reason,omitempty"`  // why it was interrupted, queued again or cancelled
+	Attempt int        `json:"attempt,omitempty"` // which start of Claude Code this is, from 1
+	Cut     bool       `json:"cut,omitempty"`     // Claude Code ended by itself, or had to be ended, before its work was done
+	Until   *time.Time `json:"until,omitempty"`   // when a waiting session goes on
 
 	// Of message.
 	MessageID string   `json:"message_id,omitempty"` // a UUID, which Claude Code is given too
@@ -133,6 +149,40 @@ type Event struct {
 	// was gone when it happened: it has the transcript's fields, not those of the output.
 	Claude    json.RawMessage `json:"claude,omitempty"`
 	Recovered bool            `json:"recovered,omitempty"`
+
+	Request    *Request    `json:"request,omitempty"`
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"` // of checkpoint and restore
+	Delivery   *Delivery   `json:"delivery,omitempty"`
+}
+
+// Request is what became of a request to the model, and what it cost.
+type Request struct {
+	Model    string  `json:"model"`
+	PricedAs string  `json:"priced_as,omitempty"` // the model whose price was taken, if its own is not known
+	Status   int     `json:"status"`              // of the reply; 0 if there was none
+	Tries    int     `json:"tries"`               // how often it was sent, until there was an answer to pass on
+	Seconds  float64 `json:"seconds"`             // from its arrival to the end of the reply
+	Tokens   Tokens  `json:"tokens"`
+	Searches int     `json:"searches,omitempty"` // uses of the API's own web search
+	CostUSD  float64 `json:"cost_usd"`
+	Cut      bool    `json:"cut,omitempty"` // the reply did not come to its end: the cost is reckoned from what came
+}
+
+// Checkpoint is a state of a session's files.
+type Checkpoint struct {
+	Commit  string   `json:"commit"`             // in the repository on the volume, as refs/berth/<id>
+	Tree    string   `json:"tree"`               // git's id of the files
+	Head    string   `json:"head,omitempty"`     // the commit that the session's branch was at
+	Seconds float64  `json:"seconds"`            // how long it took
+	LeftOut []string `json:"left_out,omitempty"` // what is not in it, a line each, with the reason
+}
+
+// Delivery is what became of an attempt to bring a session's work to its origin.
+type Delivery struct {
+	Branch      string `json:"branch"`
+	Commit      string `json:"commit"`
+	PullRequest string `json:"pull_request,omitempty"`
+	Problem     string `json:"problem,omitempty"` // why it, or the pull request, could not be made, and how to get the work
 }
 
 // Diff is what a session changed.
@@ -151,10 +201,37 @@ type Status struct {
 	Work          string    `json:"work" doc:"Where sessions work"`
 
 	Model     string `json:"model" doc:"Which Messages API sessions talk to: its URL, or 'scripted' for the stand-in that needs no key"`
-	Key       string `json:"key" enum:"set,missing,not needed" doc:"Whether there is a key for it"`
+	Key       string `json:"key" enum:"set,missing,refused,not needed" doc:"Whether there is a key for it, and the API takes it"`
 	Isolation string `json:"isolation" doc:"What keeps sessions from each other and from the agent's own files"`
 
 	Places   int           `json:"places" doc:"How many sessions run at once"`
 	Sessions map[State]int `json:"sessions" doc:"How many sessions are in each state"`
 	Problems []string      `json:"problems" doc:"What keeps sessions from running, a line each; empty if nothing does"`
+
+	Spend  Spend  `json:"spend"`
+	Volume Volume `json:"volume"`
+}
+
+// Spend is what the agent's sessions have spent on the model, in US dollars. Days and months are those of UTC. A
+// limit of 0 is none.
+type Spend struct {
+	Day           string  `json:"day" doc:"Which day it is, as 2006-01-02"`
+	DayUSD        float64 `json:"day_usd"`
+	DayLimitUSD   float64 `json:"day_limit_usd" doc:"0 is no limit"`
+	MonthUSD      float64 `json:"month_usd"`
+	MonthLimitUSD float64 `json:"month_limit_usd" doc:"0 is no limit"`
+	PricesDated   string  `json:"prices_dated" doc:"The day of the price table"`
+}
+
+// SpendReport is the answer to a question for spend.
+type SpendReport struct {
+	Spend
+	Days   map[string]float64 `json:"days" doc:"US dollars by day, of this month and the last"`
+	Models map[string]float64 `json:"models" doc:"US dollars by model, of this month"`
+}
+
+// Volume is the room on the volume, in bytes.
+type Volume struct {
+	Total int64 `json:"total"`
+	Free  int64 `json:"free"`
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"math"
 	"net"
 	"net/netip"
@@ -117,6 +118,44 @@ func (o Options) Check() error {
 	} {
 		if math.IsNaN(limit.value) || limit.value < 0 || limit.value > limit.most {
 			return Errorf(CodeBadRequest, "%s is %v: it has to be a number from 0 (no limit) to %.0f", limit.name, limit.value, limit.most)
+		}
+	}
+	return o.checkLists()
+}
+
+const (
+	maxTools  = 200      // entries in a list of tools, each with at most maxRule bytes
+	maxRule   = 1000     // bytes
+	maxObject = 64 << 10 // bytes of JSON of servers or settings
+)
+
+// checkLists checks the options that become files or longer arguments of Claude Code.
+func (o Options) checkLists() error {
+	for name, tools := range map[string][]string{"allowed_tools": o.AllowedTools, "disallowed_tools": o.DisallowedTools} {
+		if len(tools) > maxTools {
+			return Errorf(CodeBadRequest, "%s has %d entries, and at most %d are allowed", name, len(tools), maxTools)
+		}
+		for _, tool := range tools {
+			if tool == "" || tool[0] == '-' || len(tool) > maxRule || !utf8.ValidString(tool) || strings.ContainsFunc(tool, unicode.IsControl) {
+				return Errorf(CodeBadRequest, "%s: %.80q is not the name of a tool, or a rule like Bash(git log:*)", name, tool)
+			}
+		}
+	}
+	if o.AppendSystemPrompt != "" {
+		if err := checkText("appended system prompt", o.AppendSystemPrompt); err != nil {
+			return err
+		}
+		if len(o.AppendSystemPrompt) > maxObject {
+			return Errorf(CodeBadRequest, "the appended system prompt has %d bytes, and at most %d are allowed", len(o.AppendSystemPrompt), maxObject)
+		}
+	}
+	for name, object := range map[string]json.RawMessage{"mcp_servers": o.MCPServers, "settings": o.Settings} {
+		if len(object) == 0 {
+			continue
+		}
+		var fields map[string]json.RawMessage
+		if len(object) > maxObject || json.Unmarshal(object, &fields) != nil || fields == nil {
+			return Errorf(CodeBadRequest, "%s has to be a JSON object of at most %d bytes", name, maxObject)
 		}
 	}
 	return nil

@@ -26,6 +26,7 @@ const (
 	CodeMaxTurns      Code = "max_turns"      // limit reached
 	CodeMaxBudget     Code = "max_budget"     // limit reached
 	CodeTimeout       Code = "timeout"        // limit reached
+	CodeSpendLimit    Code = "spend_limit"    // the agent's limit of the day or the month is reached
 	CodeCloneFailed   Code = "clone_failed"   // the repository could not be cloned
 	CodeWorkspaceLost Code = "workspace_lost" // the work dir is gone
 	CodeClaudeFailed  Code = "claude_failed"  // Claude Code ended without success and named no other reason
@@ -45,5 +46,7 @@ const (
 	CodeInternal       Code = "internal"         // 500
 )
 
-// Limit reports whether a session with this error was ended by a limit that its user set.
-func (c Code) Limit() bool { return c == CodeMaxTurns || c == CodeMaxBudget || c == CodeTimeout }
+// Limit reports whether a session with this error was ended by a limit, its own or the agent's.
+func (c Code) Limit() bool {
+	return c == CodeMaxTurns || c == CodeMaxBudget || c == CodeTimeout || c == CodeSpendLimit
+}

@@ -10,10 +10,17 @@ const (
 	EnvMaxSessions      = "BERTH_MAX_SESSIONS"
 	EnvProject          = "BERTH_PROJECT"
 	EnvEnvironment      = "BERTH_ENVIRONMENT"
-	EnvSpendLimitUSD    = "BERTH_SPEND_LIMIT_USD"
+	EnvSpendLimitUSD    = "BERTH_SPEND_LIMIT_USD"     // of a month
+	EnvSpendLimitDayUSD = "BERTH_SPEND_LIMIT_DAY_USD" // of a day
+	EnvRetentionDays    = "BERTH_RETENTION_DAYS"      // how long ended sessions are kept
 	EnvAnthropicAPIKey  = "ANTHROPIC_API_KEY"
 	EnvAnthropicBaseURL = "ANTHROPIC_BASE_URL"
 	EnvGitHubToken      = "GITHUB_TOKEN"
+	EnvGitHubAPIURL     = "GITHUB_API_URL" // another API than GitHub's own, such as an enterprise server's
+
+	// Files in place of the two secrets: they are read again when they change.
+	EnvAnthropicAPIKeyFile = "ANTHROPIC_API_KEY_FILE"
+	EnvGitHubTokenFile     = "GITHUB_TOKEN_FILE"
 )
 
 // EnvSession is in the environment of everything that runs for a session: its id.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -218,7 +219,7 @@ func TestClientAndServer(t *testing.T) {
 		t.Errorf("status %+v, %v", status, err)
 	}
 	task := api.NewSession{Prompt: "do <it> & \u2028 more", Options: api.Options{MaxTurns: 2}}
-	if session, err := client.Create(ctx, task); err != nil || session.ID != id || agent.task != task {
+	if session, err := client.Create(ctx, task); err != nil || session.ID != id || !reflect.DeepEqual(agent.task, task) {
 		t.Errorf("created %+v of %+v, %v", session, agent.task, err)
 	}
 	for name, call := range map[string]func() (*api.Session, error){
