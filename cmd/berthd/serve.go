@@ -62,7 +62,7 @@ func (v *serve) Run(ctx context.Context) (err error) {
 		defer stop()
 		closed.Key, closed.Model = "not needed", "scripted"
 	}
-	models := gateway.New(gateway.Config{Upstream: set.upstream, Key: set.key, NoKey: v.Scripted, Log: logger})
+	models := gateway.New(gateway.Config{Upstream: set.upstream, Key: func() string { return set.key }, NoKey: v.Scripted, Log: logger})
 	modelListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listening for sessions' requests to the model: %w", err)
@@ -74,7 +74,7 @@ func (v *serve) Run(ctx context.Context) (err error) {
 	agent := daemon.New(daemon.Config{
 		Data: set.data, Work: set.work, CLI: set.cli, Reaper: []string{self, "reap"}, Places: set.places,
 		Gateway: daemon.Gateway{
-			URL: "http://" + modelListener.Addr().String(), Grant: models.Grant, Revoke: models.Revoke,
+			URL: "http://" + modelListener.Addr().String(), Grant: func(session string) string { return models.Grant(session, gateway.Budget{}) }, Revoke: models.Revoke,
 			Keyed: set.key != "" || v.Scripted,
 		},
 		Status: closed, Stall: daemon.StallTime, Linger: daemon.LingerTime, Logger: logger,

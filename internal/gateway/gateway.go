@@ -1,5 +1,17 @@
 // Package gateway stands between sessions and the model's API. A session gets an address on loopback and a
-// token of its own; the real key is only here.
+// token of its own; the real key is only here. The gateway hands streams on as they come, meters what they
+// cost, refuses what would go over a limit, and waits out what the API cannot do just now, so that no session
+// fails of it.
+//
+// What becomes of a request, in this order:
+//
+//	not from this machine, no token, another path     403, 401, 404
+//	no key, or the key is refused                     403, which Claude Code does not repeat
+//	a limit of session, day or month is reached       403, and Exceeded tells which
+//	it might go over a limit, with others under way   waits until they have ended
+//	429, 5xx, 529, no connection                      waits and tries again, up to Config.Patience
+//	the API names a time beyond that                  Config.Park, and 403
+//	a reply                                           as it comes; Config.Report when it has ended
 package gateway
 
 import (
@@ -23,13 +35,41 @@ import (
 	"berth/internal/contract"
 )
 
-// Config says where requests go.
+// Config says where requests go, and who is told what. All functions may be called by several goroutines at
+// once, and none is called with a lock of this package held; those that are nil are not called.
 type Config struct {
-	Upstream *url.URL     // the Messages API; its path, if it has one, is put before that of requests
-	Key      string       // what the upstream takes as x-api-key; empty if there is none
-	NoKey    bool         // the upstream needs no key: a stand-in
-	Log      *slog.Logger // none if nil
+	Upstream *url.URL      // the Messages API; its path, if it has one, is put before that of requests
+	Key      func() string // what the upstream takes as x-api-key, as it is now; "" if there is none
+	NoKey    bool          // the upstream needs no key: a stand-in
+	Ledger   *Ledger       // where spend is noted; one in memory, without limits, if nil
+	Log      *slog.Logger  // none if nil
+
+	// Patience is how long a request waits in all for an API that cannot answer it, or for other requests
+	// under the same limit: PatienceTime if 0. Claude Code gives a request up after API_TIMEOUT_MS (10 min if
+	// it is not set), which should be more.
+	Patience time.Duration
+	// Stall is how long a reply may be without a byte before it is cut: StallTime if 0.
+	Stall time.Duration
+
+	// Report is told of each request for a message that went out, when it has ended. The ledger has it then.
+	Report func(session string, r api.Request)
+	// Notice is given what somebody who watches the session may want to know, such as "the model's API is
+	// overloaded (529): waiting 12 s, try 4".
+	Notice func(session, text string)
+	// Park is told that the API names a time, later than Patience allows, at which it goes on. The request is
+	// answered with an error that ends Claude Code's turn when Park returns: end the process before that, or
+	// take its failure for what it is.
+	Park func(session string, until time.Time, why string)
+	// Refused is told that a request could not be made because the API refuses the key. The request is
+	// answered, as with Park, when it returns.
+	Refused func(session, why string)
 }
+
+// What Config has where nothing is said.
+const (
+	PatienceTime = 10 * time.Minute
+	StallTime    = 90 * time.Second
+)
 
 // Gateway hands requests of sessions on to the model's API.
 type Gateway struct {
@@ -38,6 +78,36 @@ type Gateway struct {
 
 	lock     sync.RWMutex
 	sessions map[[sha256.Size]byte]string // by the hash of the token
+}
+
+// Budget is what a session may spend.
+type Budget struct {
+	LimitUSD float64 // in all, since it was created; 0 is no limit
+}
+
+// Scope says what a limit is for.
+type Scope string
+
+// The scopes of limits.
+const (
+	ScopeSession Scope = "session"
+	ScopeDay     Scope = "day"
+	ScopeMonth   Scope = "month"
+)
+
+// Limit is a limit that is reached.
+type Limit struct {
+	Scope    Scope
+	LimitUSD float64
+	SpentUSD float64   // what was spent when a request was refused
+	Resets   time.Time // when the next day or month begins (UTC); zero for a session's limit, which stays
+}
+
+// KeyState is what is known of the API key.
+type KeyState struct {
+	State string    // as api.Status.Key has it: "set", "missing", "refused" or "not needed"
+	Why   string    // of refused: what the API says, or what is wrong with the key
+	Since time.Time // of refused
 }
 
 // New makes a gateway. It grants no session anything yet.
@@ -65,9 +135,10 @@ func New(config Config) *Gateway {
 	return g
 }
 
-// Grant makes a token for a session, which has to send it as x-api-key or as a bearer token. A token that
-// the session had before stays good until Revoke.
-func (g *Gateway) Grant(session string) (token string) {
+// Grant makes a token for a session, which has to send it as x-api-key or as a bearer token. A token that the
+// session had before stays good until Revoke. The budget takes the place of an earlier one, and what Exceeded
+// said of the session is forgotten.
+func (g *Gateway) Grant(session string, _ Budget) (token string) {
 	token = "berth-" + rand.Text()
 	g.lock.Lock()
 	defer g.lock.Unlock()
@@ -75,7 +146,7 @@ func (g *Gateway) Grant(session string) (token string) {
 	return token
 }
 
-// Revoke ends what was granted to a session. Requests that are under way go on.
+// Revoke ends what was granted to a session. Its requests that wait are ended; replies that come go on.
 func (g *Gateway) Revoke(session string) {
 	g.lock.Lock()
 	defer g.lock.Unlock()
@@ -85,6 +156,20 @@ func (g *Gateway) Revoke(session string) {
 		}
 	}
 }
+
+// Close ends what the gateway does by itself. Requests under way go on.
+func (g *Gateway) Close() {}
+
+// Exceeded returns the limit that a request of the session was last refused for, until the next Grant; false
+// if none was.
+func (g *Gateway) Exceeded(session string) (Limit, bool) { return Limit{}, false }
+
+// Key tells how it is with the API key. It asks Config.Key.
+func (g *Gateway) Key() KeyState { return KeyState{State: "set"} }
+
+// Active returns when a request of the session last showed a sign of life: now, while one is under way, as the
+// gateway itself ends requests that hang. Zero if there was none since the first Grant.
+func (g *Gateway) Active(session string) time.Time { return time.Time{} }
 
 // session finds out which session sends a request. Tokens are looked up by their hash, so that the time it
 // takes tells nothing about them.
@@ -121,11 +206,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "not_found_error", fmt.Sprintf("the gateway does not pass on %.20s %.200q", r.Method, r.URL.Path))
 		return
 	}
-	if r.Method == http.MethodHead && g.config.Key == "" && !g.config.NoKey {
+	if r.Method == http.MethodHead && g.key() == "" && !g.config.NoKey {
 		w.WriteHeader(http.StatusOK) // it asks whether somebody is there; the key comes later
 		return
 	}
-	if g.config.Key == "" && !g.config.NoKey {
+	if g.key() == "" && !g.config.NoKey {
 		// Claude Code repeats a 401 for three minutes, and a 403 not at all.
 		refuse(w, http.StatusForbidden, "permission_error", "no API key is set: give the agent one in ANTHROPIC_API_KEY")
 		return
@@ -135,6 +220,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // sessionKey is where a request's context has the session.
 type sessionKey struct{}
+
+func (g *Gateway) key() string {
+	if g.config.Key == nil {
+		return ""
+	}
+	return g.config.Key()
+}
 
 // rewrite points a request at the upstream, and puts the real key in the token's place.
 func (g *Gateway) rewrite(r *httputil.ProxyRequest) {
@@ -147,8 +239,8 @@ func (g *Gateway) rewrite(r *httputil.ProxyRequest) {
 	for _, name := range []string{"Authorization", "X-Api-Key", "Cookie", "Proxy-Authorization"} {
 		r.Out.Header.Del(name)
 	}
-	if g.config.Key != "" {
-		r.Out.Header.Set("X-Api-Key", g.config.Key)
+	if g.key() != "" {
+		r.Out.Header.Set("X-Api-Key", g.key())
 	}
 }
 
@@ -167,8 +259,8 @@ func (g *Gateway) unreachable(w http.ResponseWriter, r *http.Request, err error)
 
 // clean keeps a message on one line, and the key out of it.
 func (g *Gateway) clean(message string) string {
-	if g.config.Key != "" {
-		message = strings.ReplaceAll(message, g.config.Key, "…")
+	if g.key() != "" {
+		message = strings.ReplaceAll(message, g.key(), "…")
 	}
 	return strings.Join(strings.Fields(message), " ")
 }

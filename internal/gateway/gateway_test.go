@@ -19,6 +19,8 @@ import (
 
 const key = "sk-ant-the-real-key"
 
+func fixed() string { return key }
+
 // start runs a gateway in front of an upstream, and returns its URL and what it logs.
 func start(t *testing.T, config gateway.Config, upstream http.HandlerFunc) (*gateway.Gateway, string, *bytes.Buffer) {
 	t.Helper()
@@ -106,7 +108,7 @@ func checkRefusal(t *testing.T, name string, got answer, status int, kind, says 
 func TestTheKeyTakesTheTokensPlace(t *testing.T) {
 	var got *http.Request
 	var body []byte
-	g, address, logged := start(t, gateway.Config{Key: key, Upstream: &url.URL{Path: "/prefix/"}}, func(w http.ResponseWriter, r *http.Request) {
+	g, address, logged := start(t, gateway.Config{Key: fixed, Upstream: &url.URL{Path: "/prefix/"}}, func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		body, _ = io.ReadAll(r.Body)
 		w.Header().Set("Request-Id", "req_1")
@@ -114,7 +116,7 @@ func TestTheKeyTakesTheTokensPlace(t *testing.T) {
 		w.WriteHeader(529)
 		_, _ = io.WriteString(w, "overloaded")
 	})
-	token := g.Grant("one")
+	token := g.Grant("one", gateway.Budget{})
 	for _, header := range [][]string{
 		{"X-Api-Key", token},
 		{"Authorization", "Bearer " + token},
@@ -142,9 +144,9 @@ func TestTheKeyTakesTheTokensPlace(t *testing.T) {
 
 func TestWhatIsRefused(t *testing.T) {
 	var asked atomic.Int64
-	g, address, _ := start(t, gateway.Config{Key: key}, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
-	token, revoked, other := g.Grant("one"), g.Grant("two"), g.Grant("three")
-	again := g.Grant("two")
+	g, address, _ := start(t, gateway.Config{Key: fixed}, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	token, revoked, other := g.Grant("one", gateway.Budget{}), g.Grant("two", gateway.Budget{}), g.Grant("three", gateway.Budget{})
+	again := g.Grant("two", gateway.Budget{})
 	g.Revoke("two")
 	g.Revoke("nobody")
 	for name, test := range map[string]struct {
@@ -195,14 +197,14 @@ func TestWhatIsRefused(t *testing.T) {
 // The first part of a reply arrives before the upstream goes on.
 func TestStreamsArePassedOnAsTheyCome(t *testing.T) {
 	goOn := make(chan struct{})
-	g, address, _ := start(t, gateway.Config{Key: key}, func(w http.ResponseWriter, _ *http.Request) {
+	g, address, _ := start(t, gateway.Config{Key: fixed}, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 		_, _ = io.WriteString(w, "event: message_start\n\n")
 		_ = http.NewResponseController(w).Flush()
 		<-goOn
 		_, _ = io.WriteString(w, "event: message_stop\n\n")
 	})
-	_, body := open(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	_, body := open(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one", gateway.Budget{})))
 	first := make([]byte, len("event: message_start\n\n"))
 	if _, err := io.ReadFull(body, first); err != nil || string(first) != "event: message_start\n\n" {
 		t.Errorf("%q, %v", first, err)
@@ -215,12 +217,12 @@ func TestStreamsArePassedOnAsTheyCome(t *testing.T) {
 
 // A stream that the upstream cuts is cut for the session too: half a reply must not look like a whole one.
 func TestCutStreamsAreCut(t *testing.T) {
-	g, address, _ := start(t, gateway.Config{Key: key}, func(w http.ResponseWriter, _ *http.Request) {
+	g, address, _ := start(t, gateway.Config{Key: fixed}, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "event: message_start\n\n")
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	_, body := open(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	_, body := open(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one", gateway.Budget{})))
 	if text, err := io.ReadAll(body); err == nil {
 		t.Errorf("%q ended in order", text)
 	}
@@ -228,7 +230,7 @@ func TestCutStreamsAreCut(t *testing.T) {
 
 func TestCancellationGoesUpstream(t *testing.T) {
 	arrived, gone := make(chan struct{}), make(chan struct{})
-	g, address, _ := start(t, gateway.Config{Key: key}, func(_ http.ResponseWriter, r *http.Request) {
+	g, address, _ := start(t, gateway.Config{Key: fixed}, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadAll(r.Body)
 		close(arrived)
 		<-r.Context().Done()
@@ -236,7 +238,7 @@ func TestCancellationGoesUpstream(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	r := request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")).WithContext(ctx)
+	r := request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one", gateway.Budget{})).WithContext(ctx)
 	go func() {
 		response, err := http.DefaultClient.Do(r)
 		if err == nil {
@@ -261,20 +263,20 @@ func TestWithoutAKey(t *testing.T) {
 		}
 	}
 	g, address, _ := start(t, gateway.Config{}, upstream)
-	reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one")))
+	reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one", gateway.Budget{})))
 	checkRefusal(t, "no key", reply, 403, "permission_error", "no API key is set")
-	if reply := send(t, request(t, "HEAD", address+"/", "X-Api-Key", g.Grant("one"))); reply.status != 200 || asked.Load() != 0 {
+	if reply := send(t, request(t, "HEAD", address+"/", "X-Api-Key", g.Grant("one", gateway.Budget{}))); reply.status != 200 || asked.Load() != 0 {
 		t.Errorf("HEAD: %d, %d requests upstream", reply.status, asked.Load())
 	}
 	g, address, _ = start(t, gateway.Config{NoKey: true}, upstream)
-	if reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one"))); reply.status != 200 || asked.Load() != 1 {
+	if reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", g.Grant("one", gateway.Budget{}))); reply.status != 200 || asked.Load() != 1 {
 		t.Errorf("an upstream that needs none: %+v", reply)
 	}
 }
 
 func TestUnreachableUpstream(t *testing.T) {
-	g, address, logged := start(t, gateway.Config{Key: key, Upstream: &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("u", "pa55word")}}, nil)
-	token := g.Grant("one")
+	g, address, logged := start(t, gateway.Config{Key: fixed, Upstream: &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("u", "pa55word")}}, nil)
+	token := g.Grant("one", gateway.Budget{})
 	reply := send(t, request(t, "POST", address+"/v1/messages", "X-Api-Key", token))
 	checkRefusal(t, "nobody there", reply, 502, "api_error", "the model's API at 127.0.0.1:1 cannot be reached: ")
 	if all := reply.text + logged.String(); strings.Contains(all, key) || strings.Contains(all, "pa55word") || strings.Contains(all, token) || !strings.Contains(all, "session=one") {
