@@ -17,7 +17,7 @@ var arrows = map[string][]string{
 	"berth/cmd/berth": {"berth/internal/ops"},
 	"berth/cmd/berthd": {
 		"berth/internal/server", "berth/internal/daemon", "berth/internal/gateway", "berth/internal/claude", "berth/internal/session",
-		"berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
+		"berth/internal/metrics", "berth/internal/redact", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},
 	"berth/infra":        {"berth/internal/options", "berth/internal/contract"},
 	"berth/internal/ops": {"berth/internal/cost", "berth/internal/options", "berth/internal/api", "berth/internal/contract"},
@@ -29,6 +29,8 @@ var arrows = map[string][]string{
 	"berth/internal/workspace":     {"berth/internal/api"},
 	"berth/internal/claude":        {"berth/internal/api", "berth/internal/contract"},
 	"berth/internal/session":       {"berth/internal/api"},
+	"berth/internal/metrics":       {"berth/internal/contract"},
+	"berth/internal/redact":        {},
 	"berth/internal/api":           {"berth/internal/contract"},
 	"berth/internal/scripted":      {},
 	"berth/internal/cost":          {"berth/internal/options", "berth/internal/contract"},
