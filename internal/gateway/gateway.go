@@ -18,21 +18,16 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
-	"path"
 	"strings"
 	"sync"
 	"time"
 
 	"berth/internal/api"
-	"berth/internal/contract"
 )
 
 // Config says where requests go, and who is told what. All functions may be called by several goroutines at
@@ -71,13 +66,29 @@ const (
 	StallTime    = 90 * time.Second
 )
 
-// Gateway hands requests of sessions on to the model's API.
+// Gateway hands requests of sessions on to the model's API. It is an http.Handler.
 type Gateway struct {
-	config Config
-	proxy  *httputil.ReverseProxy
+	config    Config
+	ledger    *Ledger
+	transport http.RoundTripper
+	key       keeper
 
-	lock     sync.RWMutex
-	sessions map[[sha256.Size]byte]string // by the hash of the token
+	lock     sync.Mutex
+	tokens   map[[sha256.Size]byte]*session // by the hash of the token
+	sessions map[string]*session
+}
+
+// session is what was granted to a session, and how it is doing. Gateway.lock guards all but its first fields.
+type session struct {
+	id      string
+	revoked context.Context // done when it is
+	revoke  context.CancelCauseFunc
+
+	budget   nano
+	underWay int       // requests
+	active   time.Time // when it last had one
+	exceeded *Limit
+	noticed  time.Time // when it was last given a notice
 }
 
 // Budget is what a session may spend.
@@ -110,175 +121,180 @@ type KeyState struct {
 	Since time.Time // of refused
 }
 
+// errRevoked ends what a session waits for.
+var errRevoked = errors.New("the session has ended")
+
 // New makes a gateway. It grants no session anything yet.
 func New(config Config) *Gateway {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{config: config, sessions: map[[sha256.Size]byte]string{}}
-	g.proxy = &httputil.ReverseProxy{
-		Rewrite:       g.rewrite,
-		FlushInterval: -1, // every part of a reply at once
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment, // which makes an exception of loopback
-			DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			TLSHandshakeTimeout:   15 * time.Second,
-			ExpectContinueTimeout: time.Second,
-			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   32,
-			IdleConnTimeout:       90 * time.Second,
-			DisableCompression:    true, // a reply is passed on as it is
-		},
-		ErrorHandler: g.unreachable,
-		ErrorLog:     slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
+	if config.Patience == 0 {
+		config.Patience = PatienceTime
+	}
+	if config.Stall == 0 {
+		config.Stall = StallTime
+	}
+	g := &Gateway{
+		config: config, ledger: config.Ledger, transport: newTransport(),
+		tokens: map[[sha256.Size]byte]*session{}, sessions: map[string]*session{},
+	}
+	if g.ledger == nil {
+		g.ledger = newLedger("", "", Limits{}, time.Now)
+	}
+	g.key = keeper{
+		read: config.Key, notNeeded: config.NoKey, probe: g.probe, log: config.Log, closed: make(chan struct{}), changed: make(chan struct{}),
 	}
 	return g
 }
 
+// Close ends what the gateway does by itself. Requests under way go on.
+func (g *Gateway) Close() { g.key.close() }
+
 // Grant makes a token for a session, which has to send it as x-api-key or as a bearer token. A token that the
 // session had before stays good until Revoke. The budget takes the place of an earlier one, and what Exceeded
 // said of the session is forgotten.
-func (g *Gateway) Grant(session string, _ Budget) (token string) {
+func (g *Gateway) Grant(id string, budget Budget) (token string) {
 	token = "berth-" + rand.Text()
 	g.lock.Lock()
 	defer g.lock.Unlock()
-	g.sessions[sha256.Sum256([]byte(token))] = session
+	s := g.sessions[id]
+	if s == nil || s.revoked.Err() != nil {
+		s = &session{id: id}
+		s.revoked, s.revoke = context.WithCancelCause(context.Background())
+		g.sessions[id] = s
+	}
+	s.budget, s.exceeded = fromUSD(budget.LimitUSD), nil
+	g.tokens[sha256.Sum256([]byte(token))] = s
 	return token
 }
 
-// Revoke ends what was granted to a session. Its requests that wait are ended; replies that come go on.
-func (g *Gateway) Revoke(session string) {
+// Revoke ends what was granted to a session. Its requests that wait are ended; replies that come go on. What
+// Exceeded and Active say of it stays.
+func (g *Gateway) Revoke(id string) {
 	g.lock.Lock()
 	defer g.lock.Unlock()
-	for token, its := range g.sessions {
-		if its == session {
-			delete(g.sessions, token)
+	s := g.sessions[id]
+	if s == nil {
+		return
+	}
+	s.revoke(errRevoked)
+	for token, its := range g.tokens {
+		if its == s {
+			delete(g.tokens, token)
 		}
+	}
+	if s.exceeded == nil && s.underWay == 0 {
+		delete(g.sessions, id)
 	}
 }
 
-// Close ends what the gateway does by itself. Requests under way go on.
-func (g *Gateway) Close() {}
-
 // Exceeded returns the limit that a request of the session was last refused for, until the next Grant; false
 // if none was.
-func (g *Gateway) Exceeded(session string) (Limit, bool) { return Limit{}, false }
+func (g *Gateway) Exceeded(id string) (Limit, bool) {
+	g.lock.Lock()
+	defer g.lock.Unlock()
+	if s := g.sessions[id]; s != nil && s.exceeded != nil {
+		return *s.exceeded, true
+	}
+	return Limit{}, false
+}
 
 // Key tells how it is with the API key. It asks Config.Key.
-func (g *Gateway) Key() KeyState { return KeyState{State: "set"} }
+func (g *Gateway) Key() KeyState {
+	_, state := g.key.state()
+	return state
+}
 
 // Active returns when a request of the session last showed a sign of life: now, while one is under way, as the
-// gateway itself ends requests that hang. Zero if there was none since the first Grant.
-func (g *Gateway) Active(session string) time.Time { return time.Time{} }
+// gateway itself ends requests that hang. Zero if there was none.
+func (g *Gateway) Active(id string) time.Time {
+	g.lock.Lock()
+	defer g.lock.Unlock()
+	s := g.sessions[id]
+	switch {
+	case s == nil:
+		return time.Time{}
+	case s.underWay > 0:
+		return time.Now()
+	default:
+		return s.active
+	}
+}
 
-// session finds out which session sends a request. Tokens are looked up by their hash, so that the time it
-// takes tells nothing about them.
-func (g *Gateway) session(r *http.Request) (string, bool) {
+// find returns the session that sends a request. Tokens are looked up by their hash, so that the time it takes
+// tells nothing about them.
+func (g *Gateway) find(r *http.Request) *session {
 	token := r.Header.Get("X-Api-Key")
 	if scheme, bearer, found := strings.Cut(r.Header.Get("Authorization"), " "); token == "" && found && strings.EqualFold(scheme, "Bearer") {
 		token = bearer
 	}
-	g.lock.RLock()
-	defer g.lock.RUnlock()
-	session, found := g.sessions[sha256.Sum256([]byte(token))]
-	return session, found
+	g.lock.Lock()
+	defer g.lock.Unlock()
+	return g.tokens[sha256.Sum256([]byte(token))]
 }
 
-// allowed are the requests that Claude Code makes.
-var allowed = map[string]bool{
-	"POST /v1/messages":              true,
-	"POST /v1/messages/count_tokens": true,
-	"HEAD /":                         true,
-}
+const (
+	pathMessages = "/v1/messages"
+	pathCount    = "/v1/messages/count_tokens"
+)
 
-// ServeHTTP answers a request of a session: by the upstream's reply, or by an error in its form.
+// ServeHTTP answers a request of a session: by the upstream's reply, or by an error in its form. A reply that the
+// upstream cuts is cut here too.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !api.LoopbackHost(r.Host) || r.Header.Get("Origin") != "" {
 		refuse(w, http.StatusForbidden, "permission_error", "the gateway answers programs on this machine only")
 		return
 	}
-	session, found := g.session(r)
-	if !found {
+	s := g.find(r)
+	if s == nil {
 		refuse(w, http.StatusUnauthorized, "authentication_error", "the gateway does not know this token, or the session that had it has ended")
 		return
 	}
-	if !allowed[r.Method+" "+r.URL.Path] {
+	if r.Method == http.MethodHead && r.URL.Path == "/" {
+		w.WriteHeader(http.StatusOK) // older versions of Claude Code ask whether somebody is there
+		return
+	}
+	// An encoded path may be another one to the upstream than to us.
+	if r.Method != http.MethodPost || r.URL.Path != pathMessages && r.URL.Path != pathCount || r.URL.RawPath != "" || r.URL.Host != "" {
 		refuse(w, http.StatusNotFound, "not_found_error", fmt.Sprintf("the gateway does not pass on %.20s %.200q", r.Method, r.URL.Path))
 		return
 	}
-	if r.Method == http.MethodHead && g.key() == "" && !g.config.NoKey {
-		w.WriteHeader(http.StatusOK) // it asks whether somebody is there; the key comes later
-		return
-	}
-	if g.key() == "" && !g.config.NoKey {
-		// Claude Code repeats a 401 for three minutes, and a 403 not at all.
-		refuse(w, http.StatusForbidden, "permission_error", "no API key is set: give the agent one in ANTHROPIC_API_KEY")
-		return
-	}
-	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), sessionKey{}, session)))
-}
-
-// sessionKey is where a request's context has the session.
-type sessionKey struct{}
-
-func (g *Gateway) key() string {
-	if g.config.Key == nil {
-		return ""
-	}
-	return g.config.Key()
-}
-
-// rewrite points a request at the upstream, and puts the real key in the token's place.
-func (g *Gateway) rewrite(r *httputil.ProxyRequest) {
-	r.Out.URL.Scheme, r.Out.URL.Host = g.config.Upstream.Scheme, g.config.Upstream.Host
-	r.Out.URL.Path = path.Join("/", g.config.Upstream.Path, r.In.URL.Path)
-	r.Out.URL.RawPath = ""
-	r.Out.URL.User = nil
-	r.Out.Host = g.config.Upstream.Host
-	// Which words the session sends along is its own matter; cookies and addresses are not.
-	for _, name := range []string{"Authorization", "X-Api-Key", "Cookie", "Proxy-Authorization"} {
-		r.Out.Header.Del(name)
-	}
-	if g.key() != "" {
-		r.Out.Header.Set("X-Api-Key", g.key())
+	if g.serve(s, w, r) {
+		panic(http.ErrAbortHandler) // half a reply must not look like a whole one
 	}
 }
 
-// unreachable answers for an upstream that does not.
-func (g *Gateway) unreachable(w http.ResponseWriter, r *http.Request, err error) {
-	session, _ := r.Context().Value(sessionKey{}).(string)
-	if r.Context().Err() != nil {
-		return // the session is gone
-	}
-	if outer := new(url.Error); errors.As(err, &outer) {
-		err = outer.Err
-	}
-	g.config.Log.Warn("the model's API cannot be reached", contract.LogFieldSession, session, "upstream", g.config.Upstream.Host, contract.LogFieldError, g.clean(err.Error()))
-	refuse(w, http.StatusBadGateway, "api_error", fmt.Sprintf("the model's API at %s cannot be reached: %s", g.config.Upstream.Host, g.clean(err.Error())))
+// serve keeps the session alive while a request is under way. cut says that the connection has to be.
+func (g *Gateway) serve(s *session, w http.ResponseWriter, r *http.Request) (cut bool) {
+	g.lock.Lock()
+	s.underWay++
+	g.lock.Unlock()
+	defer func() {
+		g.lock.Lock()
+		defer g.lock.Unlock()
+		s.underWay--
+		s.active = time.Now()
+		if s.underWay == 0 && s.revoked.Err() != nil && s.exceeded == nil && g.sessions[s.id] == s {
+			delete(g.sessions, s.id)
+		}
+	}()
+	return (&exchange{g: g, s: s, w: w, r: r, began: time.Now()}).serve()
 }
 
-// clean keeps a message on one line, and the key out of it.
-func (g *Gateway) clean(message string) string {
-	if g.key() != "" {
-		message = strings.ReplaceAll(message, g.key(), "…")
+// notify gives a session a notice, but not many in a short time.
+func (g *Gateway) notify(s *session, text string) {
+	g.lock.Lock()
+	now := time.Now()
+	soon := now.Sub(s.noticed) < noticeEvery
+	if !soon {
+		s.noticed = now
 	}
-	return strings.Join(strings.Fields(message), " ")
+	g.lock.Unlock()
+	if !soon && g.config.Notice != nil {
+		g.config.Notice(s.id, text)
+	}
 }
 
-// refuse answers in the form of the Messages API (https://docs.claude.com/en/api/errors).
-func refuse(w http.ResponseWriter, status int, kind, message string) {
-	type body struct {
-		Type    string `json:"type"`
-		Message string `json:"message"`
-	}
-	answer, err := json.Marshal(struct {
-		Type  string `json:"type"`
-		Error body   `json:"error"`
-	}{"error", body{kind, message}})
-	if err != nil { // strings always can be written
-		answer = []byte(`{"type":"error","error":{"type":"api_error","message":"the gateway failed"}}`)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(answer) // a session that is gone misses nothing
-}
+// noticeEvery is how long after a notice a session gets no other one: several requests may wait for the same thing.
+const noticeEvery = 5 * time.Second

@@ -1,0 +1,315 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// charge is a request that is under way, and what it costs.
+type charge struct {
+	ledger *Ledger
+	id     string
+	month  string
+	line   line      // the latest
+	worst  nano      // what it may come to
+	noted  time.Time // when a line was last written
+}
+
+// order is a request that wants to leave.
+type order struct {
+	session  string
+	model    string
+	limit    nano // of the session; 0 is none
+	estimate nano // of its input
+	worst    nano
+}
+
+// scope is something that has a limit.
+type scope struct {
+	kind  Scope
+	name  string // the session's id, the day or the month
+	limit nano
+}
+
+// applicant is an order that waits.
+type applicant struct {
+	blocked scope
+	wake    chan struct{} // closed when something has changed
+}
+
+// exceededError says that a limit is reached.
+type exceededError struct{ Limit }
+
+func (e *exceededError) Error() string {
+	spent := fmt.Sprintf("%s of %s are spent", money(e.SpentUSD), money(e.LimitUSD))
+	if e.Scope == ScopeSession {
+		return "the session has reached its limit: " + spent + "; resume it with a higher limit to go on"
+	}
+	return fmt.Sprintf("the limit of the %s for all sessions is reached: %s; it resets on %s UTC, and whoever runs the agent can raise it before",
+		e.Scope, spent, e.Resets.Format("2006-01-02 15:04"))
+}
+
+// errCrowded says that others under the same limit took too long to end.
+var errCrowded = errors.New("others under the same limit are still under way")
+
+// noteError says that the volume does not take a line, without which nothing leaves.
+type noteError struct{ cause error }
+
+func (e *noteError) Error() string {
+	return "what it costs cannot be noted on the agent's volume: " + e.cause.Error()
+}
+func (e *noteError) Unwrap() error { return e.cause }
+
+// money writes US dollars: cents, and more of them where there are few.
+func money(usd float64) string {
+	if usd > 0 && usd < 1 {
+		return "$" + strconv.FormatFloat(usd, 'g', 3, 64)
+	}
+	return fmt.Sprintf("$%.2f", usd)
+}
+
+// admit lets a request leave, once that cannot take spend further over a limit than by this request. Where a limit
+// is reached, the error is an exceededError. While requests under way might reach it together with this one, it
+// waits, in order of arrival: waits is called once then, with the limit's scope. The request goes in any case when it
+// is the only one under its limits, or spend would never come near them. When admit returns without error, the
+// request is noted on the volume with its estimate. ctx ends the wait, by its cause.
+func (l *Ledger) admit(ctx context.Context, o order, waits func(Scope)) (*charge, error) {
+	l.refresh()
+	c, err := l.reserve(ctx, o, waits)
+	if err != nil {
+		return nil, err
+	}
+	if l.writer == nil {
+		return c, nil
+	}
+	written := make(chan error, 1)
+	l.lock.Lock()
+	l.write(c.month, c.line, written)
+	l.lock.Unlock()
+	if err := <-written; err != nil {
+		c.end("", 0)
+		return nil, &noteError{err}
+	}
+	return c, nil
+}
+
+func (l *Ledger) reserve(ctx context.Context, o order, waits func(Scope)) (*charge, error) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	var me *applicant
+	defer func() {
+		if me != nil {
+			l.waiting = slices.DeleteFunc(l.waiting, func(a *applicant) bool { return a == me })
+			l.changed()
+		}
+	}()
+	for {
+		scopes := l.scopes(o)
+		blocked, err := l.judge(o, scopes, me)
+		if err != nil {
+			return nil, err
+		}
+		if blocked == nil {
+			return l.begin(o), nil
+		}
+		first := me == nil
+		if first {
+			me = &applicant{}
+			l.waiting = append(l.waiting, me)
+		}
+		me.blocked, me.wake = *blocked, make(chan struct{})
+		wake := me.wake
+		l.lock.Unlock()
+		if first && waits != nil {
+			waits(blocked.kind)
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+		}
+		l.lock.Lock()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// scopes are those of an order that have a limit, at this time.
+func (l *Ledger) scopes(o order) []scope {
+	day, month := period(l.now())
+	return slices.DeleteFunc([]scope{
+		{ScopeSession, o.session, o.limit}, {ScopeDay, day, l.limits.day}, {ScopeMonth, month, l.limits.month},
+	}, func(s scope) bool { return s.limit <= 0 })
+}
+
+// judge returns the scope for which an order has to wait; nil if it can go.
+func (l *Ledger) judge(o order, scopes []scope, me *applicant) (*scope, error) {
+	for _, s := range scopes {
+		var (
+			spent     = l.spentIn(s)
+			underWay  int
+			figures   nano // of those, so far
+			committed nano // what they may come to
+		)
+		for _, c := range l.charges {
+			if c.in(s) {
+				underWay++
+				figures += c.line.Cost
+				committed += max(c.worst, c.line.Cost)
+			}
+		}
+		ended := spent - figures
+		if ended >= s.limit {
+			return nil, &exceededError{l.limitOf(s, ended)}
+		}
+		if underWay > 0 && ended+committed+o.worst > s.limit {
+			return &s, nil
+		}
+	}
+	for _, before := range l.waiting {
+		if before == me {
+			break
+		}
+		// Were it to go, the one before it might wait for ever.
+		if slices.Contains(scopes, before.blocked) {
+			return &before.blocked, nil
+		}
+	}
+	return nil, nil
+}
+
+func (l *Ledger) spentIn(s scope) nano {
+	switch s.kind {
+	case ScopeDay:
+		return l.spentDay(s.name)
+	case ScopeMonth:
+		return l.spentMonth(s.name)
+	default:
+		return l.spentSession(s.name)
+	}
+}
+
+func (l *Ledger) limitOf(s scope, spent nano) Limit {
+	limit := Limit{Scope: s.kind, LimitUSD: s.limit.usd(), SpentUSD: spent.usd()}
+	year, month, day := l.now().UTC().Date()
+	switch s.kind {
+	case ScopeDay:
+		limit.Resets = time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC)
+	case ScopeMonth:
+		limit.Resets = time.Date(year, month+1, 1, 0, 0, 0, 0, time.UTC)
+	default:
+	}
+	return limit
+}
+
+func (c *charge) in(s scope) bool {
+	switch s.kind {
+	case ScopeDay:
+		return c.line.Day == s.name
+	case ScopeMonth:
+		return c.month == s.name
+	default:
+		return c.line.Session == s.name
+	}
+}
+
+// begin counts a request as under way.
+func (l *Ledger) begin(o order) *charge {
+	l.number++
+	day, month := period(l.now())
+	c := &charge{
+		ledger: l, id: l.prefix + strconv.Itoa(l.number), month: month, worst: max(o.worst, o.estimate), noted: l.now(),
+	}
+	c.line = line{ID: c.id, Day: day, Session: o.session, Model: o.model, Cost: o.estimate}
+	l.charges[c.id] = c
+	l.month(month).own.apply(c.line)
+	return c
+}
+
+// figure says what the request has cost so far, and what it may come to. It is written at most once a second, or at
+// once if the input has become known.
+func (c *charge) figure(model string, cost, worst nano, known bool) {
+	l := c.ledger
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	smaller := worst < c.worst
+	c.worst = worst
+	c.set(model, cost)
+	if now := l.now(); known || now.Sub(c.noted) >= time.Second {
+		c.noted = now
+		if l.writer == nil || !l.writer.full() {
+			l.write(c.month, c.later(), nil)
+		}
+	}
+	if smaller {
+		l.changed()
+	}
+}
+
+// end says what the request has cost. A request that never had a reply has cost nothing.
+func (c *charge) end(model string, cost nano) {
+	l := c.ledger
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	c.line.Final = true
+	c.set(model, cost)
+	delete(l.charges, c.id)
+	l.write(c.month, c.later(), nil)
+	l.changed()
+}
+
+// set changes the figure in memory.
+func (c *charge) set(model string, cost nano) {
+	if model != "" {
+		c.line.Model = model
+	}
+	c.line.Cost = cost
+	c.ledger.month(c.month).own.apply(c.line)
+}
+
+// later is a line that is not the first: it need not say again whose it is.
+func (c *charge) later() line {
+	return line{ID: c.id, Model: c.line.Model, Cost: c.line.Cost, Final: c.line.Final}
+}
+
+// changed lets those who wait look again.
+func (l *Ledger) changed() {
+	for _, a := range l.waiting {
+		if a.wake != nil {
+			close(a.wake)
+			a.wake = nil
+		}
+	}
+}
+
+// write hands a line on to the writer, in the order of these calls, and sums the journal up when it has become long.
+func (l *Ledger) write(name string, next line, written chan<- error) {
+	if l.writer == nil {
+		return
+	}
+	text := next.encode()
+	m := l.month(name)
+	m.journal += len(text)
+	l.writer.put(job{month: name, text: text, written: written})
+	if m.journal > journalSize {
+		l.compact(name, m)
+	}
+}
+
+// journalSize is how long a journal gets, in bytes, before it is summed up.
+const journalSize = 1 << 20
+
+// compact puts sums in the place of this owner's journals of a month. Requests under way begin the next one.
+func (l *Ledger) compact(name string, m *month) {
+	s := &sums{account: *m.own.ended()}
+	var text []byte
+	for _, each := range m.own.open {
+		text = append(text, each.encode()...)
+	}
+	m.journal = len(text)
+	l.writer.put(job{month: name, text: text, sums: s})
+}

@@ -1,0 +1,49 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+)
+
+// failure is an error in the form of the Messages API (https://docs.claude.com/en/api/errors).
+type failure struct {
+	Type  string `json:"type"`
+	Error struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// refuse answers with an error. Claude Code repeats a 401 for three minutes and a 400 once, and a 403 not at all.
+func refuse(w http.ResponseWriter, status int, kind, message string) {
+	f := failure{Type: "error"}
+	f.Error.Type, f.Error.Message = kind, oneLine(message)
+	answer, err := json.Marshal(f)
+	if err != nil { // strings can always be written
+		answer = []byte(`{"type":"error","error":{"type":"api_error","message":"the gateway failed"}}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(answer) // a session that is gone misses nothing
+}
+
+func oneLine(message string) string { return strings.Join(strings.Fields(message), " ") }
+
+// without takes a key out of a text.
+func without(key string, text []byte) []byte {
+	if key == "" || !bytes.Contains(text, []byte(key)) {
+		return text
+	}
+	return bytes.ReplaceAll(text, []byte(key), []byte("…"))
+}
+
+// short cuts a text of somebody else's for a message.
+func short(text string) string {
+	text = oneLine(strings.ToValidUTF8(text, "?"))
+	if chars := []rune(text); len(chars) > 300 {
+		return string(chars[:299]) + "…"
+	}
+	return text
+}
