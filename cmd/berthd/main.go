@@ -1,7 +1,7 @@
 // Command berthd is the agent: it takes sessions, runs Claude Code for each, and never loses one.
 //
-// The same program is three processes: the agent (no argument), the check of its health (health), and the
-// reaper that each Claude Code runs below (reap).
+// The same program is the agent (no argument), the check of its health (health), and the helpers of package claude: the
+// reaper that each Claude Code runs below, and those that become a session's user.
 package main
 
 import (
@@ -26,8 +26,8 @@ type cli struct {
 }
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == "reap" {
-		os.Exit(claude.Reap(os.Args[2], os.Args[3:]))
+	if status, is := claude.Helper(os.Args); is {
+		os.Exit(status)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])

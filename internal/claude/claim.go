@@ -32,7 +32,7 @@ func Take(ctx context.Context, session string, dirs Dirs) (*Claim, error) {
 	defer ticker.Stop()
 	for {
 		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && sweep(session) == 0 {
+		if err == nil && sweep(session, userOf(dirs.Root)) == 0 {
 			return &Claim{session: session, dirs: dirs, lock: lock}, nil
 		}
 		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {

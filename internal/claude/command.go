@@ -1,9 +1,14 @@
 package claude
 
 import (
+	"errors"
+	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"berth/internal/api"
 	"berth/internal/contract"
@@ -28,6 +33,8 @@ func DirsBelow(dir string) Dirs {
 	}
 }
 
+const gitConfigName = ".gitconfig"
+
 // gitConfig is the HOME's: without a name, git refuses to commit.
 const gitConfig = `[user]
 	name = Claude
@@ -45,7 +52,7 @@ func (d Dirs) Make() error {
 			return err
 		}
 	}
-	file := filepath.Join(d.Home, ".gitconfig")
+	file := filepath.Join(d.Home, gitConfigName)
 	if _, err := os.Lstat(file); err == nil {
 		return nil // it may be the session's by now
 	}
@@ -59,9 +66,52 @@ type Config struct {
 	Options api.Options // limits are what is left of them; 0 is none
 	BaseURL string      // of the Messages API
 	Token   string      // for it; the session can read it
+	User    *User       // who the session runs as
 }
 
-func (c *Config) args(session string, resume bool) []string {
+// apiTimeout is how long Claude Code waits for the gateway, which waits out what passes, in milliseconds.
+const apiTimeout = "1800000"
+
+// files are the session's files that become arguments, beside its directories: it may read them, and not change them.
+// Servers and settings may hold secrets of their own, and arguments are to be seen by everybody.
+func (c *Config) files(dirs Dirs) []argumentFile {
+	servers := c.Options.MCPServers
+	if len(servers) > 0 {
+		servers = slices.Concat([]byte(`{"mcpServers":`), servers, []byte("}"))
+	}
+	return []argumentFile{
+		{"--append-system-prompt-file", filepath.Join(dirs.Root, "system.md"), []byte(c.Options.AppendSystemPrompt)},
+		{"--mcp-config", filepath.Join(dirs.Root, "mcp.json"), servers},
+		{"--settings", filepath.Join(dirs.Root, "settings.json"), c.Options.Settings},
+	}
+}
+
+type argumentFile struct {
+	flag, path string
+	text       []byte
+}
+
+// write writes the files that become arguments, for the session's user alone.
+func (c *Config) write(dirs Dirs) error {
+	for _, file := range c.files(dirs) {
+		if err := os.Remove(file.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if len(file.text) == 0 {
+			continue
+		}
+		err := os.WriteFile(file.path, file.text, 0o600)
+		if err == nil && c.User != nil {
+			err = errors.Join(os.Lchown(file.path, -1, c.User.ID), os.Chmod(file.path, 0o640)) //nolint:gosec // the group is the user's own
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) args(session string, dirs Dirs, resume bool) []string {
 	args := []string{"-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"}
 	if resume {
 		args = append(args, "--resume", session)
@@ -82,6 +132,18 @@ func (c *Config) args(session string, resume bool) []string {
 	if c.Options.MaxBudgetUSD > 0 {
 		args = append(args, "--max-budget-usd", strconv.FormatFloat(c.Options.MaxBudgetUSD, 'f', -1, 64))
 	}
+	// These flags take as many words as follow, unless their own comes with "=".
+	for _, tool := range c.Options.AllowedTools {
+		args = append(args, "--allowedTools="+tool)
+	}
+	for _, tool := range c.Options.DisallowedTools {
+		args = append(args, "--disallowedTools="+tool)
+	}
+	for _, file := range c.files(dirs) {
+		if len(file.text) > 0 {
+			args = append(args, file.flag+"="+file.path)
+		}
+	}
 	return args
 }
 
@@ -98,12 +160,47 @@ func (c *Config) env(session string, dirs Dirs) []string {
 		contract.EnvAnthropicBaseURL + "=" + c.BaseURL,
 		contract.EnvAnthropicAPIKey + "=" + c.Token,
 		contract.EnvSession + "=" + session,
+		"API_TIMEOUT_MS=" + apiTimeout,
 		"DISABLE_AUTOUPDATER=1",
 		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
 		"CLAUDE_CODE_RESUME_INTERRUPTED_TURN=1",
 	}
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 && c.User == nil {
 		env = append(env, "IS_SANDBOX=1") // else the CLI refuses to skip permissions as root
 	}
+	return append(env, network(os.Getenv)...)
+}
+
+// network is what the environment says of the way to the network: proxies, without the password that may be in their
+// addresses, and certificates. No proxy stands between a session and the agent's gateway.
+func network(getenv func(string) string) (env []string) {
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {
+		if proxy := withoutPassword(getenv(name)); proxy != "" {
+			env = append(env, name+"="+proxy)
+		}
+	}
+	if len(env) > 0 {
+		for _, name := range []string{"NO_PROXY", "no_proxy"} {
+			env = append(env, name+"="+strings.TrimPrefix(getenv(name)+",127.0.0.1,localhost,::1", ","))
+		}
+	}
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"} {
+		if file := getenv(name); file != "" {
+			env = append(env, name+"="+file)
+		}
+	}
 	return env
+}
+
+// withoutPassword returns a proxy's address without user and password; empty if it cannot be read.
+func withoutPassword(proxy string) string {
+	full := proxy
+	if !strings.Contains(full, "://") {
+		full = "http://" + full
+	}
+	address, err := url.Parse(full)
+	if err != nil || address.Host == "" {
+		return ""
+	}
+	return address.Scheme + "://" + address.Host
 }

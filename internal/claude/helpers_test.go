@@ -19,8 +19,8 @@ import (
 
 // The test binary is also the reaper, and a CLI that does what it is told on its input.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "reap" {
-		os.Exit(Reap(os.Args[2], os.Args[3:]))
+	if status, is := Helper(os.Args); is {
+		os.Exit(status)
 	}
 	if os.Getenv("CLAUDE_CONFIG_DIR") != "" && len(os.Args) > 1 && os.Args[1] == "-p" {
 		os.Exit(fakeCLI())

@@ -33,6 +33,7 @@ const (
 // Process is a running CLI and everything below it.
 type Process struct {
 	session    string
+	user       int // 0 for the daemon's own
 	command    *exec.Cmd
 	control    *os.File // the reaper ends everything when it is closed
 	transcript *Transcript
@@ -66,15 +67,15 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 	}
 	resume := transcript.Exists()
 	transcript.slim()
-	if err := errors.Join(transcript.discard(resume), c.dirs.Make()); err != nil {
+	if err := errors.Join(transcript.discard(resume), c.dirs.Make(), config.User.adopt(c.dirs), config.write(c.dirs)); err != nil {
 		return nil, err
 	}
 	p := &Process{
-		session:    c.session,
+		session: c.session, user: userOf(c.dirs.Root),
 		transcript: transcript, stderr: tail{keep: stderrKept},
 		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1), open: map[string]bool{},
 	}
-	args := slices.Concat(config.Reaper[1:], []string{config.CLI}, config.args(c.session, resume))
+	args := slices.Concat(config.Reaper[1:], config.User.arguments(), []string{config.CLI}, config.args(c.session, c.dirs, resume))
 	p.command = exec.Command(config.Reaper[0], args...)
 	p.command.Dir, p.command.Env = c.dirs.Tree, config.env(c.session, c.dirs)
 	stdin, output, err := p.start(c.lock)
@@ -224,7 +225,7 @@ func (p *Process) wait(output *os.File) {
 	}
 	p.mu.Unlock()
 	// A reaper that was itself killed, or stopped, has left something behind.
-	for tries := 0; sweep(p.session) > 0 && tries < 100; tries++ {
+	for tries := 0; sweep(p.session, p.user) > 0 && tries < 100; tries++ {
 		<-time.After(10 * time.Millisecond)
 	}
 	// Nothing writes any more, unless it escaped the reaper: whoever waits for more waits in vain.

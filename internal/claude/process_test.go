@@ -155,14 +155,14 @@ func TestArgumentsAreThoseOfTheOptions(t *testing.T) {
 	t.Parallel()
 	config := &Config{}
 	config.Options.MaxTurns, config.Options.MaxBudgetUSD, config.Options.Model = 3, 1e-7, "m"
-	got := strings.Join(config.args("id", false), " ")
+	got := strings.Join(config.args("id", Dirs{}, false), " ")
 	for _, want := range []string{"--session-id id", "--dangerously-skip-permissions", "--model m", "--max-turns 3", "--max-budget-usd 0.0000001"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s is not in %s", want, got)
 		}
 	}
 	config.Options.PermissionMode = "plan"
-	if args := config.args("id", true); !slices.Contains(args, "--resume") || slices.Contains(args, "--dangerously-skip-permissions") {
+	if args := config.args("id", Dirs{}, true); !slices.Contains(args, "--resume") || slices.Contains(args, "--dangerously-skip-permissions") {
 		t.Errorf("the arguments are %v", args)
 	}
 }

@@ -20,11 +20,15 @@ const (
 	lockFD    = 4 // the claim, held by this process too
 )
 
+// killEvery is after how many looks the processes of a user are killed again. Once is enough, if there is memory to do it.
+const killEvery = 200
+
 // Reap runs a program below itself and returns its exit status, 128 + n if signal n ended it. It is the
 // main function of a process of its own. SIGINT and SIGTERM are passed on to the program. When the
 // program has ended, or file descriptor 3 has, whatever it started is killed, in whatever process group or
 // session it is: on Linux as a "child subreaper" (prctl(2)), which orphans come back to; elsewhere only what
-// is still in the program's process group.
+// is still in the program's process group. With User.arguments before the program, it is run as that user, and everything
+// of the user's is killed in the end.
 func Reap(program string, args []string) int {
 	runtime.LockOSThread() // the program is told to die with the thread that started it
 	syscall.CloseOnExec(controlFD)
@@ -35,17 +39,24 @@ func Reap(program string, args []string) int {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	path, err := exec.LookPath(program)
+	path, user, err := toRun(program, args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berthd:", err)
 		return 127
 	}
-	pid, err := syscall.ForkExec(path, append([]string{program}, args...), &syscall.ProcAttr{ //nolint:gosec // to run what it is told is what it is for
+	argv := append([]string{program}, args...)
+	if user != 0 {
+		argv = append([]string{path}, argv...)
+	}
+	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{ //nolint:gosec // to run what it is told is what it is for
 		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: childAttributes(),
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berthd:", &os.PathError{Op: "exec", Path: path, Err: err})
 		return 126
+	}
+	if user == 0 {
+		_ = preferForOOM(pid) // it can do without
 	}
 	// The program's alone: what it leaves behind could otherwise hold them open after it.
 	for _, standard := range []*os.File{os.Stdin, os.Stdout} {
@@ -60,11 +71,28 @@ func Reap(program string, args []string) int {
 	all := make(chan struct{})
 	go waitForAll(pid, ended, all)
 	status := attend(pid, signals, gone, ended)
-	finish(pid, all)
+	finish(pid, user, all)
 	if status.Signaled() { //nolint:misspell // syscall spells it so
 		return 128 + int(status.Signal())
 	}
 	return status.ExitStatus()
+}
+
+// toRun returns the path of what is to be run, and the user that it will be; 0 for this process's own.
+func toRun(program string, args []string) (path string, user int, err error) {
+	if program != modeAs {
+		path, err = exec.LookPath(program)
+		return path, 0, err
+	}
+	if len(args) == 0 {
+		return "", 0, errors.New("there is no user")
+	}
+	box, err := parseSandbox(args[0])
+	if err != nil {
+		return "", 0, err
+	}
+	// This process may do what the user may not, so it is closed even to others of its own user.
+	return ownProgram(), box.UID, Undumpable()
 }
 
 // attend passes signals on to the program until it has ended.
@@ -105,11 +133,16 @@ func waitForAll(pid int, ended chan<- syscall.WaitStatus, all chan<- struct{}) {
 }
 
 // finish kills what the program left behind, until nothing is.
-func finish(pid int, all <-chan struct{}) {
+func finish(pid, user int, all <-chan struct{}) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		killLeftBehind(pid)
+	for n := 0; ; n++ {
+		switch {
+		case user == 0:
+			killLeftBehind(pid)
+		case n%killEvery == 0:
+			_ = killAll(user).Start() // waitForAll waits for it, and there is a next time
+		}
 		select {
 		case <-all:
 			return

@@ -62,8 +62,14 @@ func parents() map[int]int {
 }
 
 // sweep kills processes of a session that outlived their reaper, and returns how many there were. They are known by
-// the environment that they were started with.
-func sweep(session string) (found int) {
+// their user, if the session has one of its own, and by the environment that they were started with, which they can
+// change.
+func sweep(session string, user int) (found int) {
+	if user != 0 {
+		if found = len(runningAs(user)); found > 0 {
+			_ = killAll(user).Run() // whoever calls looks again
+		}
+	}
 	mark := []byte("\x00" + contract.EnvSession + "=" + session + "\x00")
 	for pid := range processes() {
 		environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))

@@ -33,7 +33,7 @@ func reaper(t *testing.T, session, script string) (*exec.Cmd, *os.File) {
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = control.Close()
-		sweep(session)
+		sweep(session, 0)
 	})
 	return command, control
 }
