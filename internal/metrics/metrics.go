@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -200,7 +201,7 @@ func (r *Recorder) keep(more ...record) {
 	r.keeping.Lock()
 	defer r.keeping.Unlock()
 	r.mu.Lock()
-	records, lost := append(r.waiting, more...), r.lost
+	records, lost := slices.Concat(r.waiting, more), r.lost
 	r.waiting, r.lost = nil, 0
 	r.mu.Unlock()
 	if lost > 0 {
