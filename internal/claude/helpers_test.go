@@ -3,10 +3,13 @@ package claude
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +24,9 @@ import (
 func TestMain(m *testing.M) {
 	if status, is := Helper(os.Args); is {
 		os.Exit(status)
+	}
+	if len(os.Args) == 2 && os.Args[1] == "undumpable" {
+		os.Exit(beUndumpable())
 	}
 	if os.Getenv("CLAUDE_CONFIG_DIR") != "" && len(os.Args) > 1 && os.Args[1] == "-p" {
 		os.Exit(fakeCLI())
@@ -83,6 +89,23 @@ func fakeCLI() int {
 			}
 		}
 	}
+}
+
+// beUndumpable closes this process, looks at it from another one, and does what berthd does afterwards.
+func beUndumpable() int {
+	if err := Undumpable(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	script := `for f in environ mem maps; do head -c 1 /proc/$0/$f >/dev/null 2>&1 && echo $f is open; done; ls /proc/$0/fd 2>/dev/null; exit 0`
+	seen, err := exec.Command("/bin/sh", "-c", script, fmt.Sprint(os.Getpid())).CombinedOutput()
+	_, own := os.ReadDir("/proc/self/fd")
+	_, name := os.Executable()
+	if err := errors.Join(err, own, name); err != nil || len(seen) > 0 && runtime.GOOS == "linux" {
+		fmt.Println(err, string(seen))
+		return 1
+	}
+	return 0
 }
 
 // startShell starts a shell in a session of its own.

@@ -115,7 +115,7 @@ func (k *keeper) restore() error {
 	if !k.dir {
 		dir = filepath.Dir(name)
 	}
-	if err := root.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the user has to go through it
+	if err := root.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	flags := os.O_RDONLY | unix.O_NONBLOCK
