@@ -284,7 +284,7 @@ func TestOwnTouchesNothingElse(t *testing.T) {
 
 // stubborn is a session that does all it can to outlive its end. Its own limit keeps it from filling the test's machine.
 const stubborn = `
-ulimit -u 100
+ulimit -p 100 2>/dev/null || ulimit -u 100
 trap '' TERM INT HUP
 cat > $TMPDIR/loop <<'END'
 #!/bin/sh
