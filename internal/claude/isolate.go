@@ -36,6 +36,7 @@ type Isolation struct {
 func Isolate(ctx context.Context, places Places) *Isolation {
 	i := &Isolation{places: places}
 	if os.Geteuid() != 0 {
+		_ = os.MkdirAll(places.Work, 0o700) // User says so if it cannot be made
 		return i
 	}
 	if err := i.find(ctx); err != nil {

@@ -40,6 +40,7 @@ func session(t *testing.T, i *Isolation, name string) (*User, Dirs) {
 	must(t, err)
 	must(t, dirs.Make())
 	must(t, os.MkdirAll(dirs.Tree, 0o700))
+	must(t, os.WriteFile(filepath.Join(dirs.Tree, "work"), []byte(name), 0o644))
 	must(t, user.adopt(dirs))
 	return user, dirs
 }
@@ -134,7 +135,7 @@ func TestASessionSeesOnlyItsOwn(t *testing.T) {
 				t.Errorf("%s: %s: %q", name, what, got)
 			}
 		}
-		if got := shell(t, user, dirs, "pwd; echo x > ../tree/file; cat file; touch ~/a $TMPDIR/b; ls "+dirs.Tree); got != dirs.Tree+"\nx\nfile\n" {
+		if got := shell(t, user, dirs, "pwd; echo x > ../tree/file; cat file; touch $TMPDIR/b; ls "+dirs.Tree); got != dirs.Tree+"\nx\nfile\nwork\n" {
 			t.Errorf("%s: its own: %q", name, got)
 		}
 	}
