@@ -1,6 +1,7 @@
 package claude
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"net/url"
@@ -67,6 +68,11 @@ type Config struct {
 	BaseURL string      // of the Messages API
 	Token   string      // for it; the session can read it
 	User    *User       // who the session runs as
+
+	// Keep is given the transcript as it grows, from byte Kept of it on: whole lines, each part before any message in it is
+	// among the Lines. After an error the messages that were not kept are not among them. It may be nil.
+	Keep func(at int64, part []byte) error
+	Kept int64
 }
 
 // apiTimeout is how long Claude Code waits for the gateway, which waits out what passes, in milliseconds.
@@ -180,8 +186,9 @@ func network(getenv func(string) string) (env []string) {
 		}
 	}
 	if len(env) > 0 {
-		for _, name := range []string{"NO_PROXY", "no_proxy"} {
-			env = append(env, name+"="+strings.TrimPrefix(getenv(name)+",127.0.0.1,localhost,::1", ","))
+		for name, other := range map[string]string{"NO_PROXY": "no_proxy", "no_proxy": "NO_PROXY"} {
+			direct := cmp.Or(getenv(name), getenv(other))
+			env = append(env, name+"="+strings.TrimPrefix(direct+",127.0.0.1,localhost,::1", ","))
 		}
 	}
 	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"} {

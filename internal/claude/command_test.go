@@ -48,7 +48,8 @@ func TestTheWayToTheNetworkHasNoPassword(t *testing.T) {
 		}
 	}
 	env := network(func(name string) string { return map[string]string{"https_proxy": "http://p:1"}[name] })
-	if want := []string{"https_proxy=http://p:1", "NO_PROXY=127.0.0.1,localhost,::1", "no_proxy=127.0.0.1,localhost,::1"}; !slices.Equal(env, want) {
+	slices.Sort(env)
+	if want := []string{"NO_PROXY=127.0.0.1,localhost,::1", "https_proxy=http://p:1", "no_proxy=127.0.0.1,localhost,::1"}; !slices.Equal(env, want) {
 		t.Errorf("it is %q", env)
 	}
 	if env := network(func(string) string { return "" }); len(env) > 0 {

@@ -329,7 +329,7 @@ func TestAHostileSessionIsEnded(t *testing.T) {
 			must(t, controlled.Close())
 			must(t, lock.Close())
 			t.Cleanup(func() { _, _ = killAll(user.ID).CombinedOutput() })
-			until(t, "start", func() bool { _, err := os.Stat(filepath.Join(dirs.Temp, "ready")); return err == nil })
+			until(t, "hostile process", func() bool { _, err := os.Stat(filepath.Join(dirs.Temp, "ready")); return err == nil })
 			end(command, control)
 			_ = command.Wait() // it was killed, or ended
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
