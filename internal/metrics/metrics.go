@@ -87,7 +87,7 @@ func New(config Config) *Recorder {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	r := &Recorder{config: config, prom: newProm(), wake: make(chan struct{}, 1), share: maxRecords}
+	r := &Recorder{config: config, prom: newProm(), wake: make(chan struct{}, 1), share: maxShare}
 	if config.Client != nil {
 		r.spool = newSpool(config.Dir, config.Owner, config.Logger)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,6 +18,9 @@ import (
 )
 
 const (
+	// maxShare bounds the records of a request; it rarely has room for so many.
+	maxShare = 5000
+
 	// maxRequests bounds how much of what was kept goes out in a minute, so that it is not throttled again.
 	maxRequests = 30
 
@@ -41,7 +45,7 @@ func (r *Recorder) send(ctx context.Context) {
 		return
 	}
 	for range maxRequests {
-		records := r.spool.first(r.share, r.config.Now())
+		records, number := r.spool.first(r.share, r.config.Now())
 		if len(records) == 0 {
 			return
 		}
@@ -51,23 +55,23 @@ func (r *Recorder) send(ctx context.Context) {
 			count++
 		}
 		err := r.put(ctx, b)
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return
+		if err != nil && ctx.Err() != nil {
+			return // this daemon ends: that says nothing about CloudWatch
 		}
 		switch kind := classify(err); {
 		case kind == refused && count > 1:
 			r.share = count / 2 // until the one is found
 			continue
-		case kind == refused:
-			r.config.Logger.Error("CloudWatch refuses figures, which are dropped", contract.LogFieldError, err, "from", records[0].Time)
 		case kind != none:
 			r.note(kind, err)
-			return
+			if kind != refused {
+				return
+			}
 		default:
 			r.note(none, nil)
+			r.share = min(2*r.share, maxShare)
 		}
-		r.share = min(2*r.share, maxRecords)
-		r.spool.sent(count)
+		r.spool.sent(number, count)
 	}
 }
 
@@ -86,9 +90,12 @@ func (r *Recorder) note(now trouble, err error) {
 	if now == r.trouble {
 		return
 	}
-	if now == none {
+	switch now {
+	case none:
 		r.config.Logger.Info("CloudWatch takes metrics again", "kept", r.spool.length())
-	} else {
+	case refused:
+		r.config.Logger.Error(string(now)+", which are dropped", contract.LogFieldError, err)
+	case throttled, denied, unreachable:
 		r.config.Logger.Warn(string(now)+"; metrics are kept on the volume", contract.LogFieldError, err, "kept", r.spool.length())
 	}
 	r.trouble = now
@@ -120,6 +127,7 @@ func classify(err error) trouble {
 	code := ""
 	if coded := smithy.APIError(nil); errors.As(err, &coded) {
 		code = coded.ErrorCode()
+		code = code[strings.LastIndexByte(code, '#')+1:] // the SDK leaves a namespace in front of codes that it does not know
 	}
 	_, throttling := retry.DefaultThrottleErrorCodes[code]
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -47,6 +48,7 @@ type spool struct {
 
 	mu      sync.Mutex
 	records []record // not sent yet, in the order of the file
+	base    int      // the number of the first of them, by which it is known although others come and go before it
 	loaded  bool     // what an earlier daemon of the same name left is among records
 	stale   bool     // the file is not as records are: it has to be written anew
 	lines   int      // in the file
@@ -71,14 +73,14 @@ func (s *spool) append(records []record) {
 	s.disown()
 	s.records = append(s.records, records...)
 	if over := len(s.records) - maxRecords; over > 0 {
-		// An eighth at once, because the file is written anew.
-		s.drop(over+maxRecords/8, "there are too many")
+		s.drop(over+maxRecords/8, "there are too many") // an eighth more, because the file is written anew
+		s.stale = true
 	}
 	s.write(records)
 }
 
-// first returns the oldest records, so many at most, that CloudWatch still takes.
-func (s *spool) first(count int, now time.Time) []record {
+// first returns the oldest records that CloudWatch still takes, so many at most, and the number of the first.
+func (s *spool) first(count int, now time.Time) ([]record, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.load()
@@ -91,15 +93,21 @@ func (s *spool) first(count int, now time.Time) []record {
 		s.drop(old, "they are two weeks old")
 		s.mark(old)
 	}
-	return slices.Clone(s.records[:min(count, len(s.records))])
+	return slices.Clone(s.records[:min(count, len(s.records))]), s.base
 }
 
-// sent forgets the oldest records.
-func (s *spool) sent(count int) {
+// sent forgets so many records from a number on, if they have not been dropped meanwhile.
+func (s *spool) sent(number, count int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.records = s.records[min(count, len(s.records)):]
-	s.mark(count)
+	from, to := max(number-s.base, 0), min(number+count-s.base, len(s.records))
+	if from >= to {
+		return
+	}
+	s.stale = s.stale || from > 0 // what an earlier daemon left was read only now
+	s.records = slices.Delete(s.records, from, to)
+	s.base += to - from
+	s.mark(to - from)
 }
 
 func (s *spool) length() int {
@@ -126,22 +134,22 @@ func (s *spool) adopt(now time.Time) {
 		return
 	}
 	files, _ := filepath.Glob(filepath.Join(globEscape(s.dir), "*"+suffix)) // the pattern is right
-	for _, file := range files {
+	for number, file := range files {
 		if info, err := os.Lstat(file); file == s.file || err != nil || !info.Mode().IsRegular() || now.Sub(info.ModTime()) < abandoned {
 			continue
 		}
-		if err := s.adoptFile(file, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		taken := fmt.Sprintf("%s.%d-%d%s", s.file, now.UnixNano(), number, suffix)
+		if err := s.adoptFile(file, taken, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.note(err)
 		}
 	}
 }
 
-func (s *spool) adoptFile(file string, now time.Time) error {
+func (s *spool) adoptFile(file, taken string, now time.Time) error {
 	// Others find it in use, unless they have seen it just before: then one of us fails to rename it.
 	if err := os.Chtimes(file, time.Time{}, now); err != nil {
 		return err
 	}
-	taken := s.file + "." + now.UTC().Format("150405.000000000") + suffix
 	if err := os.Rename(file, taken); err != nil {
 		return err
 	}
@@ -151,15 +159,14 @@ func (s *spool) adoptFile(file string, now time.Time) error {
 	}
 	s.log.Info("metrics of a daemon that is gone are taken over", "file", filepath.Base(file), "records", len(records), "unreadable", broken)
 	if len(records) > 0 {
-		s.records = append(records, s.records...)
+		before := s.records
+		s.records = slices.Concat(records, before)
 		slices.SortStableFunc(s.records, func(a, b record) int { return a.Time.Compare(b.Time) })
-		if over := len(s.records) - maxRecords; over > 0 {
-			s.drop(over, "there are too many")
-		}
 		s.stale = true
 		s.write(nil)
 		if s.stale {
-			return nil // they are in memory, and in the file
+			s.records = before
+			return nil // write has said why; it is found again
 		}
 	}
 	return os.Remove(taken)
@@ -184,6 +191,7 @@ func (s *spool) load() {
 	}
 	s.stale = len(s.records) > 0 || broken > 0
 	s.records = append(records, s.records...)
+	s.base -= len(records)
 	s.loaded, s.lines = true, lines
 }
 
@@ -195,15 +203,16 @@ func (s *spool) disown() {
 	}
 	if _, err := os.Lstat(s.file); errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("another daemon has taken over the metrics that were kept here", "records", len(s.records))
+		s.base += len(s.records)
 		s.records, s.lines = nil, 0
 	}
 }
 
-// drop gives up the oldest records. The caller sees to the file, unless it is written anew.
+// drop gives up the oldest records. The caller sees to the file.
 func (s *spool) drop(count int, why string) {
 	s.log.Error("metrics that CloudWatch has not got are dropped: "+why, "dropped", count, "until", s.records[count-1].Time)
 	s.records = s.records[count:]
-	s.stale = s.stale || why == "there are too many"
+	s.base += count
 }
 
 // mark notes in the file that the oldest are sent or given up.
@@ -297,7 +306,7 @@ func read(name string) (records []record, lines, broken int, err error) {
 		return nil, 0, 0, err
 	}
 	defer func() { _ = file.Close() }() // it was only read
-	const limit = maxRecords * 1000 // bytes; more is none of ours
+	const limit = maxRecords * 1000     // bytes; more is none of ours
 	text, err := io.ReadAll(io.LimitReader(file, limit))
 	if err != nil {
 		return nil, 0, 0, err
