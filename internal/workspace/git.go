@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,8 +39,9 @@ var settings = []string{
 	"core.hooksPath=/dev/null", "core.fsmonitor=false", "credential.helper=",
 	"protocol.allow=never", "submodule.recurse=false", "http.followRedirects=initial",
 	"http.lowSpeedLimit=1000", "http.lowSpeedTime=60",
-	"gc.auto=0", "maintenance.auto=false",
-	"core.commitGraph=false", "core.multiPackIndex=false",
+	"gc.auto=0", "maintenance.auto=false", "receive.autogc=false", "fetch.unpackLimit=1", "fetch.writeCommitGraph=false",
+	"core.commitGraph=false", "core.multiPackIndex=false", "core.excludesFile=/dev/null", "core.attributesFile=/dev/null",
+	"core.fsync=loose-object,pack,pack-metadata,reference", "index.threads=1",
 	"advice.detachedHead=false", "advice.addEmbeddedRepo=false", "init.defaultBranch=main",
 }
 
@@ -45,9 +49,14 @@ var settings = []string{
 type git struct {
 	dir      string   // where it runs
 	env      []string // beside ourOwn
+	before   []string // the command that it is run under
+	config   []string // beside settings
 	protocol kind     // which it may speak; none if empty
 	stdin    string
-	most     int // bytes of output that are kept
+	from     io.Reader  // instead of stdin
+	to       io.Writer  // instead of keeping its output
+	files    []*os.File // that it has open, from 3 on
+	most     int        // bytes of output that are kept
 }
 
 // maxOutput is how many bytes of git's output are kept, unless more are asked for.
@@ -102,13 +111,20 @@ func (e *gitError) reason() string {
 // as a whole when ctx is done. Its errors wrap a *gitError, ctx's cause, or errTooLong.
 func (g git) run(ctx context.Context, args ...string) (string, error) {
 	options := make([]string, 0, 2*len(settings)+len(args)+2)
-	for _, setting := range settings {
+	options = append(options, "git")
+	for _, setting := range append(slices.Clip(settings), g.config...) {
 		options = append(options, "-c", setting)
 	}
 	if g.protocol != "" {
 		options = append(options, "-c", "protocol."+string(g.protocol)+".allow=always")
 	}
-	command := exec.CommandContext(ctx, "git", append(options, args...)...)
+	return g.tool(ctx, args[0], append(options, args...)...)
+}
+
+// tool runs a program as run runs git; what names it in errors.
+func (g git) tool(ctx context.Context, what string, words ...string) (string, error) {
+	words = append(slices.Clip(g.before), words...)
+	command := exec.CommandContext(ctx, words[0], words[1:]...)
 	command.Dir = g.dir
 	for _, name := range passedOn {
 		if value, found := os.LookupEnv(name); found {
@@ -121,21 +137,70 @@ func (g git) run(ctx context.Context, args ...string) (string, error) {
 		stdout.most = g.most
 	}
 	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(g.stdin), stdout, stderr
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if g.from != nil {
+		command.Stdin = g.from
+	}
+	if g.to != nil {
+		command.Stdout = g.to
+	}
+	command.ExtraFiles = g.files
+	command.SysProcAttr = processAttributes()
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = 5 * time.Second
-	err := command.Run()
+	err := runToItsEnd(command)
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case stdout.over:
 		return stdout.text.String(), errTooLong
 	case errors.Is(err, exec.ErrNotFound):
-		return "", fmt.Errorf("git is not installed on the agent's machine: %w", err)
+		return "", fmt.Errorf("%s is not installed on the agent's machine: %w", words[0], err)
 	case err != nil:
-		return "", &gitError{said: stderr.text.String(), cause: fmt.Errorf("git %s: %w", args[0], err)}
+		return stdout.text.String(), &gitError{said: stderr.text.String(), cause: fmt.Errorf("git %s: %w", what, err)}
 	}
 	return stdout.text.String(), nil
+}
+
+// runToItsEnd runs a command on a thread that lives as long as it: a process that is to die with its parent dies
+// with the thread that started it (prctl(2)).
+func runToItsEnd(command *exec.Cmd) error {
+	ended := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		ended <- command.Run()
+	}()
+	return <-ended
+}
+
+// pipe runs two commands, and gives one what the other writes. Only a stream that came to its end is a whole one
+// for the second: packs have a checksum at their end.
+func pipe(ctx context.Context, from git, fromArgs []string, to git, toArgs []string) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return "", err
+	}
+	from.to, to.from = writer, reader
+	written := make(chan error, 1)
+	go func() {
+		_, err := from.run(ctx, fromArgs...)
+		_ = writer.Close() // of a pipe
+		written <- err
+	}()
+	output, err := to.run(ctx, toArgs...)
+	_ = reader.Close() // of a pipe: a writer that has not ended ends now
+	if problem := <-written; problem != nil && (err == nil || !strings.Contains(problem.Error(), "signal: broken pipe")) {
+		return "", problem
+	}
+	return output, err
+}
+
+// fatal reports whether git gave up, rather than passing over something.
+func fatal(err error) bool {
+	ended := new(exec.ExitError)
+	return err != nil && (!errors.As(err, &ended) || ended.ExitCode() != 1)
 }
 
 // line runs git and returns the one line that it prints.

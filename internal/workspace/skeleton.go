@@ -10,34 +10,6 @@ import (
 
 var errNotYet = errors.New("not made yet")
 
-type fetching struct{}
-
-// Prepare makes a place's tree, which must not exist or be empty, a work tree of its source: the mirror is
-// brought up to date with the origin, the tree is cloned from it with Ref checked out on the place's branch, and
-// its remote origin is the real one. It returns the commit that the branch starts from; base is empty if there is
-// none yet. Without a repository the tree is an empty one of git's, on the branch main.
-//
-// Either tree is whole afterwards, or it is as it was. Errors are an *api.Error with the code clone_failed, or
-// wrap ctx's.
-func (m *Mirrors) Prepare(ctx context.Context, place Place) (base string, err error) {
-	return "", errNotYet
-}
-
-// Restore makes a place's tree, which must not exist or be empty, from the session's last checkpoint: its files, staged
-// or not, its branches and commits, everything but what LeftOut named. It does not need the origin. Without a
-// checkpoint it returns nil, and does nothing. Errors are an *api.Error with the code workspace_lost, or wrap ctx's.
-func (m *Mirrors) Restore(ctx context.Context, place Place) (*api.Checkpoint, error) {
-	return nil, errNotYet
-}
-
-// Checkpoint saves the state of a place's tree in the mirror, as refs/berth/<id>. It returns nil if nothing has
-// changed since the last one. The session may go on meanwhile, and nothing of its repository is changed. What
-// cannot be saved is named in LeftOut. Errors wrap ctx's, or are an *api.Error with the code workspace_lost if the tree
-// is gone; after any error the last checkpoint is as it was.
-func (m *Mirrors) Checkpoint(ctx context.Context, place Place) (*api.Checkpoint, error) {
-	return nil, errNotYet
-}
-
 // Diff returns everything in a place's tree that differs from the commit base, as git prints it: committed or not,
 // untracked files included, ignored ones left out, renames found, binary files in a form that git can apply. An
 // empty base is the empty tree. It is made from the last checkpoint if there is no tree. Errors are an *api.Error

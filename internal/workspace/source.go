@@ -57,7 +57,7 @@ type kind string
 const (
 	local kind = "file"
 	https kind = "https"
-	http  kind = "http"
+	plain kind = "http"
 	ssh   kind = "ssh"
 )
 
@@ -105,7 +105,7 @@ func urlAddress(repo string) (address, error) {
 		return address{}, refuse("file:// is not allowed for repositories: name the path instead")
 	case "git":
 		return address{}, refuse("git:// is not allowed for repositories, because nothing tells whether the answer is genuine: use https:// or ssh://")
-	case https, http, ssh:
+	case https, plain, ssh:
 	default:
 		return address{}, refuse("the repository's address begins with %.40q: only https://, http:// and ssh:// are allowed", name+"://")
 	}

@@ -1,0 +1,243 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"berth/internal/api"
+)
+
+// CheckpointTime is how long a checkpoint may take.
+const CheckpointTime = 2 * time.Minute
+
+var errCheckpointTooSlow = fmt.Errorf("it took longer than %v; leave large files out with .gitignore", CheckpointTime)
+
+var sessionID = rightID{}
+
+// rightID tells what can be a part of a ref's name.
+type rightID struct{}
+
+func (rightID) check(id string) error {
+	if !rightRefName("refs/berth/"+id) || strings.Contains(id, "/") {
+		return fmt.Errorf("%.80q is no session's id", id)
+	}
+	return nil
+}
+
+// Checkpoint saves the state of a place's tree in the mirror, as refs/berth/<id>. It returns nil if nothing has
+// changed since the last one. The session may go on meanwhile, and nothing of its repository is changed. What
+// cannot be saved is named in LeftOut. Errors wrap ctx's, or are an *api.Error with the code workspace_lost if the tree
+// is gone; after any error the last checkpoint is as it was.
+func (m *Mirrors) Checkpoint(ctx context.Context, place Place) (*api.Checkpoint, error) {
+	began := time.Now()
+	if err := sessionID.check(place.ID); err != nil {
+		return nil, err
+	}
+	r, err := m.mirror(place.Source)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, CheckpointTime, errCheckpointTooSlow)
+	defer cancel()
+	unlock, err := m.lockPlace(ctx, place.Scratch)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	saved, err := r.checkpoint(ctx, place)
+	if coded := new(api.Error); err != nil && !errors.As(err, &coded) {
+		return nil, fmt.Errorf("cannot save the files in %s: %w", place.Tree, err)
+	}
+	if err != nil || saved == nil {
+		return nil, err
+	}
+	saved.Seconds = time.Since(began).Seconds()
+	return saved, nil
+}
+
+func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, error) {
+	s, c, err := r.captureAgain(ctx, place)
+	if err != nil {
+		return nil, err
+	}
+	last, err := r.sessionRef(ctx, "refs/berth/"+place.ID)
+	if err != nil {
+		return nil, err
+	}
+	if last != "" && !c.about.Gone {
+		if known, err := s.git().line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", last+"^{tree}"); err == nil && known == c.wrapper {
+			return nil, nil
+		}
+	}
+	commit, err := s.commit(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.store(ctx, s, place.ID, commit, last); err != nil {
+		return nil, err
+	}
+	if _, err := s.git().run(ctx, "update-ref", "refs/last", commit); err != nil && ctx.Err() == nil {
+		r.log.Warn("a checkpoint cannot be remembered; the next one begins anew", "session", place.ID, "err", err)
+	}
+	return &api.Checkpoint{Commit: commit, Tree: c.tree, Head: c.about.Commit, LeftOut: c.about.LeftOut}, nil
+}
+
+// captureAgain captures the state of a tree, and if that fails, which may be for what is left of a git that was killed,
+// once more with a new scratch.
+func (r *mirror) captureAgain(ctx context.Context, place Place) (*scratch, *captured, error) {
+	s := openScratch(place)
+	if s.there() {
+		c, err := s.capture(ctx)
+		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {
+			return s, c, err
+		}
+		r.log.Warn("making a session's scratch anew", "session", place.ID, "err", err)
+	}
+	if err := r.newScratch(ctx, s); err != nil {
+		return nil, nil, err
+	}
+	c, err := s.capture(ctx)
+	if coded := new(api.Error); err != nil && ctx.Err() == nil && !errors.As(err, &coded) {
+		s.suspicious = true
+		c, err = s.capture(ctx)
+	}
+	return s, c, err
+}
+
+// newScratch makes a scratch for a tree that has been handed over. Its index is empty: it reads every file once.
+func (r *mirror) newScratch(ctx context.Context, s *scratch) error {
+	if _, err := os.Lstat(s.place.Tree); err != nil {
+		return lost("the session's files in %s are gone: %s", s.place.Tree, reason(err))
+	}
+	if err := s.create(ctx, r.format()); err != nil {
+		return err
+	}
+	if err := s.place.own(s.place.Scratch); err != nil {
+		return err
+	}
+	last, err := r.sessionRef(ctx, "refs/berth/"+s.place.ID)
+	if err != nil || last == "" {
+		return err
+	}
+	s.findObjects()
+	if known, err := r.readAbout(ctx, last); err == nil && known.Base != "" {
+		if _, err := s.git().run(ctx, "update-ref", "refs/base", known.Base); err != nil && ctx.Err() != nil {
+			return err // if the session does not have it any more, it is forgotten
+		}
+	}
+	return nil
+}
+
+// commit makes the checkpoint's commit in scratch.
+func (s *scratch) commit(ctx context.Context, c *captured) (string, error) {
+	maker := s.git()
+	date := fmt.Sprintf("%d +0000", time.Now().Unix())
+	for _, who := range []string{"AUTHOR", "COMMITTER"} {
+		maker.env = append(maker.env, "GIT_"+who+"_NAME=berth", "GIT_"+who+"_EMAIL=noreply@localhost", "GIT_"+who+"_DATE="+date)
+	}
+	// Thousands of parents would be too many arguments.
+	var text strings.Builder
+	text.WriteString("tree " + c.wrapper + "\n")
+	for _, parent := range c.parents {
+		text.WriteString("parent " + parent + "\n")
+	}
+	fmt.Fprintf(&text, "author berth <noreply@localhost> %s\ncommitter berth <noreply@localhost> %s\n\nCheckpoint\n", date, date)
+	maker.stdin = text.String()
+	return maker.line(ctx, "hash-object", "-t", "commit", "-w", "--stdin")
+}
+
+// sessionRef reads a ref of the mirror; nothing if there is none. Almost always it is a file of its own, and then
+// that is one operation on the volume.
+func (r *mirror) sessionRef(ctx context.Context, name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(r.path, filepath.FromSlash(name)))
+	if oid := strings.TrimSpace(string(text)); err == nil && commitID.MatchString(oid) {
+		return oid, nil
+	}
+	if !r.exists() {
+		return "", nil
+	}
+	oid, err := r.git().line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
+	if ctx.Err() != nil || fatal(err) && r.mend() != nil {
+		return "", err
+	}
+	return oid, nil
+}
+
+// store brings a commit and what it needs from scratch to the mirror, and makes it the session's checkpoint. Objects
+// come first, synced, then the ref: a crash anywhere leaves the last checkpoint or this one.
+func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string) error {
+	if !r.exists() {
+		if err := r.make(ctx); err != nil {
+			return err
+		}
+	}
+	shared, err := r.use(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer unlock(shared)
+	if err := r.storeObjects(ctx, s, commit, last); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Join(r.path, "objects", "pack")); err != nil {
+		return err
+	}
+	if _, err := r.git().run(ctx, "update-ref", "refs/berth/"+id, commit); err != nil {
+		return err
+	}
+	return syncDir(filepath.Join(r.path, "refs", "berth"))
+}
+
+// make makes an empty mirror for a checkpoint whose mirror is gone.
+func (r *mirror) make(ctx context.Context) error {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return err
+	}
+	held, err := lockFile(ctx, r.base()+".lock", true)
+	if err != nil {
+		return err
+	}
+	defer unlock(held)
+	return r.ensure(ctx)
+}
+
+// storeObjects sends the mirror what it lacks. What it has is told by the last checkpoint, or by the origin's
+// branches before there is one. If it turns out to be damaged it gets everything.
+func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last string) error {
+	var have []string
+	if last != "" {
+		have = append(have, last)
+	} else if tips, err := originTips(ctx, r.git()); err == nil {
+		for _, tip := range tips {
+			have = append(have, tip.oid)
+		}
+	}
+	there, err := kinds(ctx, s.git(), have)
+	if err != nil {
+		return err
+	}
+	var known strings.Builder
+	for _, oid := range have {
+		if there[oid] != "" {
+			known.WriteString("^" + oid + "\n")
+		}
+	}
+	from := s.git()
+	from.stdin = commit + "\n" + known.String()
+	_, err = pipe(ctx, from, packObjects, r.git(), indexPack)
+	if err == nil || ctx.Err() != nil || known.Len() == 0 {
+		return err
+	}
+	r.log.Warn("sending a mirror all of a checkpoint, for it seems to be damaged", "path", r.path, "err", err)
+	if err := r.mend(); err != nil {
+		return err
+	}
+	from.stdin = commit + "\n"
+	_, err = pipe(ctx, from, packObjects, r.git(), indexPack)
+	return err
+}

@@ -1,0 +1,114 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// fresh is a tree that is being made, under a name that nobody takes for a whole one, so that a crash leaves
+// nothing that could be. Nobody but us can enter the directory around it.
+type fresh struct {
+	place     Place
+	temporary string
+	path      string
+}
+
+// newTree begins to make a place's tree.
+func newTree(place Place) (*fresh, error) {
+	tree := place.Tree
+	if entries, err := os.ReadDir(tree); len(entries) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, failed("cannot make a workspace in %s: it is not an empty directory", tree)
+	}
+	if strings.ContainsAny(tree, "\n") {
+		return nil, failed("cannot make a workspace in %q: its name has characters that git does not take", tree)
+	}
+	prefix := ".new-" + filepath.Base(tree) + "-"
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(tree), prefix+"*"))
+	if err == nil {
+		for _, dir := range left { // of somebody who was killed: a session has one owner at a time
+			_ = os.RemoveAll(dir) // the next one tries again
+		}
+	}
+	temporary, err := os.MkdirTemp(filepath.Dir(tree), prefix)
+	if err != nil {
+		return nil, failed("cannot make a workspace beside %s: %s", tree, reason(err))
+	}
+	return &fresh{place: place, temporary: temporary, path: filepath.Join(temporary, "tree")}, nil
+}
+
+func (f *fresh) remove() { _ = os.RemoveAll(f.temporary) } // what is left is removed by the next one
+
+// rawIndex is the index of the files as they are on disk, if the tree was restored.
+func (f *fresh) rawIndex() string { return filepath.Join(f.temporary, "index") }
+
+// again begins anew.
+func (f *fresh) again() error { return os.RemoveAll(f.path) }
+
+// git works in the tree, whose repository is still as we made it.
+func (f *fresh) git() git { return git{dir: f.path, config: []string{"core.fsync=none"}} }
+
+// init makes it an empty repository on a branch, with the remote origin if there is one.
+func (f *fresh) init(ctx context.Context, format format, branch, origin string) error {
+	_, err := git{dir: f.temporary}.run(ctx, "init", "--quiet", "--template=", "--object-format="+string(format), "--initial-branch="+branch, "--", f.path)
+	if err != nil || origin == "" {
+		return err
+	}
+	_, err = f.git().run(ctx, "remote", "add", "--", "origin", origin)
+	return err
+}
+
+// ref is a ref of a repository: an object's name, or another ref's.
+type ref struct{ name, oid, symbolic string }
+
+// writeRefs gives it refs, sorted by name, in one file (git-pack-refs(1)); a file each would be slow for many.
+func (f *fresh) writeRefs(refs []ref) error {
+	var packed strings.Builder
+	for _, ref := range refs {
+		if ref.symbolic == "" {
+			packed.WriteString(ref.oid + " " + ref.name + "\n")
+			continue
+		}
+		path := filepath.Join(f.path, ".git", filepath.FromSlash(ref.name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("ref: "+ref.symbolic+"\n"), 0o644)); err != nil {
+			return err
+		}
+	}
+	if packed.Len() == 0 {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(f.path, ".git", "packed-refs"), []byte(packed.String()), 0o644)
+}
+
+// handOver gives the tree its name, and to the session's user.
+func (f *fresh) handOver(ctx context.Context, base string) error {
+	if f.place.Scratch != "" {
+		if err := f.scratch(ctx, base); err != nil {
+			return failed("cannot make a workspace beside %s: %v", f.place.Tree, err)
+		}
+	}
+	if err := f.place.own(f.path); err != nil {
+		return failed("cannot give %s to the session's user: %s", f.place.Tree, reason(err))
+	}
+	if err := os.Remove(f.place.Tree); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return failed("cannot make a workspace in %s: %s", f.place.Tree, reason(err))
+	}
+	if err := os.Rename(f.path, f.place.Tree); err != nil {
+		return failed("cannot make a workspace in %s: %s", f.place.Tree, reason(err))
+	}
+	return nil
+}
+
+// own gives a path to the session's user.
+func (p Place) own(path string) error {
+	if p.Own == nil {
+		return nil
+	}
+	if err := p.Own(path); err != nil {
+		return fmt.Errorf("handing over %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,308 @@
+package workspace
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// mirror is one of the bare repositories on the volume.
+//
+//	refs/heads/*, refs/tags/*   the origin's, as of the last fetch
+//	HEAD                        the origin's default branch
+//	refs/berth/<id>             a session's last checkpoint
+//	refs/delivered/<id>         the commit that was last pushed for it
+//
+// Beside it, <hash>.lock is held while it is fetched or made, and <hash>.use, shared, by everybody who
+// reads or writes it: who holds that alone may take for stale whatever locks git has left.
+type mirror struct {
+	*Mirrors
+	path string
+	from string // its origin's address, for people; empty without one
+}
+
+// fetching is what the callers of one process know of each other's fetches of a mirror.
+type fetching struct {
+	free  chan struct{}
+	began time.Time // of the last one that succeeded
+}
+
+// mirror finds the mirror of a source. It looks at the address alone: the origin may be gone.
+func (m *Mirrors) mirror(source Source) (*mirror, error) {
+	key := ""
+	switch {
+	case source.Repo == "":
+	case filepath.IsAbs(source.Repo):
+		key = filepath.Clean(source.Repo)
+	default:
+		from, err := source.parse(nil)
+		if err != nil {
+			return nil, err
+		}
+		key = normalise(from)
+	}
+	sum := sha256.Sum256([]byte(key))
+	return &mirror{Mirrors: m, path: filepath.Join(m.dir, hex.EncodeToString(sum[:16])+".git"), from: source.Repo}, nil
+}
+
+// normalise makes one of the ways to write an address.
+func normalise(from address) string {
+	parsed, err := url.Parse(from.text)
+	if err != nil || parsed.Host == "" {
+		return strings.TrimRight(from.text, "/") // user@host:path
+	}
+	parsed.Host = strings.ToLower(parsed.Host)
+	for scheme, port := range map[string]string{"https": ":443", "http": ":80", "ssh": ":22"} {
+		if parsed.Scheme == scheme {
+			parsed.Host = strings.TrimSuffix(parsed.Host, port)
+		}
+	}
+	parsed.Path = strings.TrimRight(parsed.Path, "/")
+	if parsed.Host == "github.com" {
+		parsed.Path = strings.TrimSuffix(parsed.Path, ".git")
+	}
+	parsed.RawPath = ""
+	return parsed.String()
+}
+
+// git works in the mirror. It runs elsewhere: a directory on the volume would be looked up again and again.
+func (r *mirror) git() git { return git{dir: "/", env: []string{"GIT_DIR=" + r.path}} }
+
+func (r *mirror) exists() bool {
+	info, err := os.Stat(filepath.Join(r.path, "objects"))
+	return err == nil && info.IsDir()
+}
+
+// use keeps others from repairing or replacing the mirror; alone, from using it at all.
+func (r *mirror) use(ctx context.Context, alone bool) (*os.File, error) {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of mirrors: %w", err)
+	}
+	return lockFile(ctx, r.base()+".use", alone)
+}
+
+func (r *mirror) base() string { return strings.TrimSuffix(r.path, ".git") }
+
+// update makes the mirror, or brings it up to date with its origin. Callers of one process that wait for each other
+// share a fetch, if it began after they asked.
+func (r *mirror) update(ctx context.Context, from address) error {
+	asked := time.Now()
+	r.mu.Lock()
+	turn := r.fetch[r.path]
+	if turn == nil {
+		turn = &fetching{free: make(chan struct{}, 1)}
+		r.fetch[r.path] = turn
+	}
+	r.mu.Unlock()
+	select {
+	case turn.free <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-turn.free }()
+	if turn.began.After(asked) {
+		return nil
+	}
+	began := time.Now()
+	if err := r.updateLocked(ctx, from); err != nil {
+		return err
+	}
+	turn.began = began
+	return nil
+}
+
+func (r *mirror) updateLocked(ctx context.Context, from address) error {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the directory of mirrors: %w", err)
+	}
+	held, err := lockFile(ctx, r.base()+".lock", true)
+	if err != nil {
+		return err
+	}
+	defer unlock(held)
+	if r.from == "" {
+		return r.ensure(ctx)
+	}
+	if !r.exists() {
+		return r.create(ctx, from)
+	}
+	if err := r.mend(); err != nil {
+		return err
+	}
+	err = r.fetchInto(ctx, from)
+	if err == nil || ctx.Err() != nil || errors.As(err, new(*originError)) {
+		return err
+	}
+	r.log.Warn("repairing a mirror", "path", r.path, "origin", r.from, "err", err)
+	return r.repair(ctx, from)
+}
+
+// originError is a failure of the origin, rather than of the mirror.
+type originError struct{ error }
+
+func (e *originError) Unwrap() error { return e.error }
+
+// fetchInto fetches branches and tags into an existing mirror.
+func (r *mirror) fetchInto(ctx context.Context, from address) error {
+	shared, err := r.use(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer unlock(shared)
+	// Only ls-remote tells the default branch. It goes beside the fetch, so that nobody waits for it; its failure
+	// also tells whose fault it is.
+	type answer struct {
+		head string
+		err  error
+	}
+	asked := make(chan answer, 1)
+	go func() {
+		head, err := r.defaultBranch(ctx, from)
+		asked <- answer{head, err}
+	}()
+	_, err = r.network(ctx, r.git(), from, "fetch", "--quiet", "--prune", "--force", "--no-tags", "--no-recurse-submodules",
+		"--no-write-fetch-head", "--", from.text, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+	origin := <-asked
+	if origin.err != nil {
+		return &originError{origin.err}
+	}
+	if err != nil {
+		return err
+	}
+	return r.setHead(ctx, from, origin.head)
+}
+
+// defaultBranch asks an origin for its HEAD: the full name of a branch, a commit if it is on none, or nothing if there
+// is no commit yet, and the origin does not say.
+func (r *mirror) defaultBranch(ctx context.Context, from address) (string, error) {
+	answer, err := r.network(ctx, git{dir: "/"}, from, "ls-remote", "--symref", "--", from.text, "HEAD")
+	if err != nil {
+		return "", err
+	}
+	head := ""
+	for line := range strings.Lines(answer) {
+		name, _, _ := strings.Cut(line, "\t")
+		if branch, found := strings.CutPrefix(name, "ref: "); found {
+			return branch, nil
+		}
+		if commitID.MatchString(name) {
+			head = name
+		}
+	}
+	return head, nil
+}
+
+// setHead makes the origin's HEAD the mirror's.
+func (r *mirror) setHead(ctx context.Context, from address, head string) error {
+	text, err := os.ReadFile(filepath.Join(r.path, "HEAD"))
+	current := strings.TrimPrefix(strings.TrimSpace(string(text)), "ref: ")
+	switch {
+	case head == "" || err == nil && current == head:
+		return nil
+	case commitID.MatchString(head):
+		if err := r.fetchCommit(ctx, from, "HEAD"); err != nil {
+			return &originError{err}
+		}
+		_, err = r.git().run(ctx, "update-ref", "--no-deref", "HEAD", head)
+	case strings.HasPrefix(head, "refs/heads/"):
+		_, err = r.git().run(ctx, "symbolic-ref", "HEAD", head)
+	}
+	return err
+}
+
+// fetchCommit fetches what no branch or tag of the origin has to lead to.
+func (r *mirror) fetchCommit(ctx context.Context, from address, name string) error {
+	_, err := r.network(ctx, r.git(), from, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--", from.text, name)
+	return err
+}
+
+// create makes the mirror under another name, so that a crash leaves none that is half made. What a mirror that was
+// put aside had of sessions comes with it. The caller holds the lock.
+func (r *mirror) create(ctx context.Context, from address) error {
+	fresh, err := r.freshMirror(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(filepath.Dir(fresh))
+	if err := r.salvageAside(ctx, fresh); err != nil {
+		return err
+	}
+	alone, err := r.use(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer unlock(alone)
+	if _, err := os.Lstat(r.path); err == nil { // somebody's checkpoint was faster, or what is there is no mirror
+		return r.swap(ctx, fresh)
+	}
+	if err := os.Rename(fresh, r.path); err != nil {
+		return err
+	}
+	return syncDir(r.dir)
+}
+
+// freshMirror makes a mirror in a temporary directory of its own beside the others: a clone of the origin, or an
+// empty one without an origin.
+func (r *mirror) freshMirror(ctx context.Context, from address) (string, error) {
+	prefix := ".new-" + filepath.Base(r.base()) + "-"
+	if left, err := filepath.Glob(filepath.Join(r.dir, prefix+"*")); err == nil {
+		for _, dir := range left { // of somebody who was killed: we hold the lock
+			_ = os.RemoveAll(dir) // the next one tries again
+		}
+	}
+	temporary, err := os.MkdirTemp(r.dir, prefix)
+	if err != nil {
+		return "", err
+	}
+	fresh := filepath.Join(temporary, "mirror.git")
+	if from.text == "" {
+		_, err = git{dir: "/"}.run(ctx, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", fresh)
+	} else {
+		_, err = r.network(ctx, git{dir: "/"}, from, "clone", "--quiet", "--bare", "--no-local", "--no-recurse-submodules",
+			"--template=", "--", from.text, fresh)
+		if err != nil {
+			err = &originError{err}
+		}
+	}
+	if err != nil {
+		_ = os.RemoveAll(temporary) // freshMirror tells of the other error
+		return "", err
+	}
+	return fresh, nil
+}
+
+// ensure makes an empty mirror if there is none: for sessions without a repository, and for a checkpoint whose
+// mirror is gone.
+func (r *mirror) ensure(ctx context.Context) error {
+	if r.exists() {
+		return r.mend()
+	}
+	return r.create(ctx, address{})
+}
+
+// network runs git against an origin, with the credential that there is for it.
+func (r *mirror) network(ctx context.Context, g git, from address, args ...string) (string, error) {
+	g.protocol = from.kind
+	g, done, err := r.withCredential(g, from)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	return g.run(ctx, args...)
+}
+
+// syncDir makes what was renamed into a directory last.
+func syncDir(dir string) error {
+	file, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}

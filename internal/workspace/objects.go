@@ -1,0 +1,64 @@
+package workspace
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+)
+
+var (
+	// packObjects writes a pack of what the revisions on its standard input reach. Without --thin, for what a thin
+	// pack leaves out would be put in again where it is stored.
+	packObjects = []string{"-c", "core.bigFileThreshold=32m", "-c", "pack.compression=1", "pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset"}
+
+	// indexPack stores a pack, if every object in it is right and none that they name is missing. Objects that git
+	// once made or let pass, though it would not now, are in the history of many repositories.
+	indexPack = []string{"-c", "core.bigFileThreshold=32m", "index-pack", "--stdin", "--strict=" + strings.Join([]string{
+		"badDate=ignore", "badDateOverflow=ignore", "badEmail=ignore", "badName=ignore", "badTimezone=ignore", "duplicateEntries=ignore",
+		"missingEmail=ignore", "missingNameBeforeEmail=ignore", "missingSpaceBeforeDate=ignore", "missingSpaceBeforeEmail=ignore",
+		"missingTaggerEntry=ignore", "multipleAuthors=ignore", "treeNotSorted=ignore", "zeroPaddedDate=ignore", "zeroPaddedFilemode=ignore",
+		"gitmodulesBlob=ignore", "gitmodulesLarge=ignore", "gitmodulesMissing=ignore", "gitmodulesName=ignore", "gitmodulesParse=ignore",
+		"gitmodulesPath=ignore", "gitmodulesSymlink=ignore", "gitmodulesUpdate=ignore", "gitmodulesUrl=ignore",
+		"gitattributesBlob=ignore", "gitattributesLarge=ignore", "gitattributesLineLength=ignore", "gitattributesMissing=ignore",
+	}, ",")}
+)
+
+// alternates is the variable that adds directories of objects to a repository's own.
+func alternates(dirs ...string) string {
+	quoted := make([]string, len(dirs))
+	for i, dir := range dirs {
+		quoted[i] = dir
+		if strings.ContainsAny(dir, `:"\`) || dir != "" && dir[0] == '"' {
+			quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(dir) + `"`
+		}
+	}
+	return "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + strings.Join(quoted, string(filepath.ListSeparator))
+}
+
+// tip is a ref of a mirror's origin, as the mirror names it.
+type tip struct{ oid, peeled, name string }
+
+// originTips lists the origin's branches and tags in a mirror. A session may see these, and no other session's.
+func originTips(ctx context.Context, g git) ([]tip, error) {
+	g.most = 64 << 20
+	listing, err := g.run(ctx, "for-each-ref", "--format=%(objectname) %(*objectname) %(refname)", "refs/heads", "refs/tags")
+	if err != nil {
+		return nil, err
+	}
+	var tips []tip
+	for line := range strings.Lines(listing) {
+		if parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3); len(parts) == 3 {
+			tips = append(tips, tip{oid: parts[0], peeled: parts[1], name: parts[2]})
+		}
+	}
+	return tips, nil
+}
+
+// exclude names tips as what packObjects need not pack.
+func exclude(tips []tip) string {
+	var text strings.Builder
+	for _, tip := range tips {
+		text.WriteString("^" + tip.oid + "\n")
+	}
+	return text.String()
+}
