@@ -16,13 +16,14 @@ var arrows = map[string][]string{
 	"berth":           {}, // this test
 	"berth/cmd/berth": {"berth/internal/ops"},
 	"berth/cmd/berthd": {
-		"berth/internal/server", "berth/internal/daemon", "berth/internal/gateway", "berth/internal/claude", "berth/internal/session",
+		"berth/internal/server", "berth/internal/daemon", "berth/internal/gateway", "berth/internal/workspace", "berth/internal/claude", "berth/internal/session",
 		"berth/internal/metrics", "berth/internal/redact", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},
 	"berth/infra":        {"berth/internal/options", "berth/internal/contract"},
 	"berth/internal/ops": {"berth/internal/cost", "berth/internal/options", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/daemon": {
-		"berth/internal/claude", "berth/internal/workspace", "berth/internal/session", "berth/internal/api", "berth/internal/contract",
+		"berth/internal/claude", "berth/internal/workspace", "berth/internal/gateway", "berth/internal/metrics", "berth/internal/session",
+		"berth/internal/api", "berth/internal/contract",
 	},
 	"berth/internal/server":        {"berth/internal/api", "berth/internal/contract"},
 	"berth/internal/gateway":       {"berth/internal/api", "berth/internal/contract"},

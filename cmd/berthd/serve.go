@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,12 +17,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"berth/internal/api"
+	"berth/internal/claude"
 	"berth/internal/contract"
 	"berth/internal/daemon"
 	"berth/internal/gateway"
+	"berth/internal/metrics"
+	"berth/internal/redact"
 	"berth/internal/scripted"
 	"berth/internal/server"
 	"berth/internal/session"
+	"berth/internal/workspace"
 )
 
 type serve struct {
@@ -32,77 +35,106 @@ type serve struct {
 
 // Run is the agent, from taking the volume to letting go of it.
 func (v *serve) Run(ctx context.Context) (err error) {
+	if err := claude.Undumpable(); err != nil {
+		return fmt.Errorf("closing the agent's memory to sessions: %w", err)
+	}
 	set, err := readSettings(ctx, os.Getenv)
 	if err != nil {
 		return err
 	}
-	logger := newLogger(set.structured)
+	logger := newLogger(set)
 	store, err := session.Open(set.data, time.Now)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := errors.Join(set.keepToken(), os.MkdirAll(set.work, 0o700)); err != nil {
+	if err := set.keepToken(); err != nil {
 		return err
 	}
+	ledger, err := gateway.OpenLedger(filepath.Join(set.data, "spend"), store.Owner(), set.limits, time.Now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
 	listener, err := listen(set.listen)
 	if err != nil {
 		return err
 	}
-	closed := api.Status{Version: version(), ClaudeVersion: set.cliVersion, StartedAt: time.Now().UTC(), Key: "set", Model: set.upstream.String()}
-	closed.Isolation = "none: sessions run as the agent's own user, each with directories of its own"
-	if set.key == "" {
-		closed.Key = "missing"
+	modelListener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listening for sessions' requests to the model: %w", err)
 	}
+	model := set.upstream.String()
 	if v.Scripted {
 		stop, err := v.useScripted(ctx, set)
 		if err != nil {
 			return err
 		}
 		defer stop()
-		closed.Key, closed.Model = "not needed", "scripted"
+		model = "scripted"
 	}
-	models := gateway.New(gateway.Config{Upstream: set.upstream, Key: func() string { return set.key }, NoKey: v.Scripted, Log: logger})
-	modelListener, err := net.Listen("tcp", "127.0.0.1:0")
+	isolation := claude.Isolate(ctx, claude.Places{Work: set.work, CLI: set.cli, Hidden: []string{set.data}})
+	set.cliVersion, err = isolation.Version(ctx)
 	if err != nil {
-		return fmt.Errorf("listening for sessions' requests to the model: %w", err)
+		return fmt.Errorf("the Claude Code CLI cannot be run: %w; set %s to another one", err, contract.EnvClaude)
+	}
+	if problem := isolation.Problem(); problem != "" {
+		logger.Warn("sessions run as root", contract.LogFieldError, problem)
+	}
+	client, err := set.cloudWatch(ctx)
+	if err != nil {
+		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	agent := daemon.New(daemon.Config{
+	var agent *daemon.Daemon
+	recorder := metrics.New(metrics.Config{
+		Environment: set.metricEnvironment, Dir: filepath.Join(set.data, "metrics"), Owner: store.Owner(), Client: client, Logger: logger,
+		Sample: func() metrics.Sample { return agent.Sample() },
+	})
+	agent, err = daemon.New(daemon.Config{
 		Data: set.data, Work: set.work, CLI: set.cli, Reaper: []string{self, "reap"}, Places: set.places,
-		Gateway: daemon.Gateway{
-			URL: "http://" + modelListener.Addr().String(), Grant: func(session string) string { return models.Grant(session, gateway.Budget{}) }, Revoke: models.Revoke,
-			Keyed: set.key != "" || v.Scripted,
-		},
-		Status: closed, Stall: daemon.StallTime, Linger: daemon.LingerTime, Logger: logger,
+		Status: api.Status{Version: version(), ClaudeVersion: set.cliVersion, StartedAt: time.Now().UTC(), Model: model, Isolation: isolation.String()},
+		Stall:  daemon.StallTime, Linger: daemon.LingerTime, CheckpointEvery: daemon.CheckpointTime, Retention: set.retention,
+		Logger: logger, Metrics: recorder, Isolation: isolation,
+		Mirrors:   workspace.MirrorConfig{Credential: set.credential, GitHubAPI: set.githubAPI},
+		Models:    gateway.Config{Upstream: set.upstream, Key: set.key.get, NoKey: v.Scripted, Ledger: ledger, Log: logger},
+		ModelsURL: "http://" + modelListener.Addr().String(),
 	}, store)
-	return together(ctx, set, logger, agent, listener, modelListener, models)
+	if err != nil {
+		return err
+	}
+	return together(ctx, set, logger, agent, recorder, listener, modelListener)
 }
 
 // together runs the agent's parts until ctx is done or one of them fails. Sessions are interrupted while the
 // gateway and the API still answer, so that clients see it.
-func together(ctx context.Context, set *settings, logger *slog.Logger, agent *daemon.Daemon, listener, modelListener net.Listener, models http.Handler) error {
+func together(ctx context.Context, set *settings, logger *slog.Logger, agent *daemon.Daemon, recorder *metrics.Recorder, listener, modelListener net.Listener) error {
 	group, failing := errgroup.WithContext(ctx)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	group.Go(func() error { return server.Serve(serving, listener, server.New(agent, set.token, logger)) })
-	group.Go(func() error { return server.Serve(serving, modelListener, models) })
+	group.Go(func() error {
+		return server.Serve(serving, listener, server.New(agent, recorder.Handler(), set.token, logger))
+	})
+	group.Go(func() error { return server.Serve(serving, modelListener, agent.Models()) })
+	group.Go(func() error { recorder.Run(serving); return nil })
 	group.Go(func() error {
 		defer stopServing()
 		agent.Run(failing)
 		return nil
 	})
 	endpoint := filepath.Join(set.data, api.EndpointFile)
-	where := "http://" + listener.Addr().String()
-	if err := writeEndpoint(endpoint, api.Endpoint{URL: where, Token: set.token}); err != nil {
+	where := api.Endpoint{URL: "http://" + listener.Addr().String(), Token: set.token}
+	if err := writeEndpoint(endpoint, where); err != nil {
 		logger.Error("clients will not find the agent", contract.LogFieldError, err)
 	}
-	logger.Info("the agent answers", "url", where, "volume", set.data, "claude", set.cliVersion, "places", set.places)
+	logger.Info("the agent answers", "url", where.URL, "volume", set.data, "claude", set.cliVersion, "places", set.places)
 	err := group.Wait()
-	_ = os.Remove(endpoint) // it names nobody now
+	if left, readErr := api.ReadEndpoint(set.data); readErr == nil && left == where {
+		_ = os.Remove(endpoint) // it names nobody now
+	}
 	logger.Info("the agent has stopped")
 	return err
 }
@@ -121,11 +153,12 @@ func (v *serve) useScripted(ctx context.Context, set *settings) (stop func(), er
 	return stop, err
 }
 
-func newLogger(structured bool) *slog.Logger {
-	if structured {
-		return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+func newLogger(set *settings) *slog.Logger {
+	var handler slog.Handler = slog.NewTextHandler(os.Stderr, nil)
+	if set.structured {
+		handler = slog.NewJSONHandler(os.Stderr, nil)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	return slog.New(redact.Handler(handler, set.secrets))
 }
 
 func listen(address string) (net.Listener, error) {

@@ -38,8 +38,8 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(getenv("HOME"), ".local", "share", "berth")
-	if set.data != data || set.work != filepath.Join(data, "work") || set.listen != "127.0.0.1:0" || set.places != 7 || set.key != "key" ||
-		set.token != "token" || set.upstream.String() != "http://127.0.0.1:9/v" || set.cliVersion != "1.2.3 (a stand-in)" || !set.structured {
+	if set.data != data || set.work != filepath.Join(data, "work") || set.listen != "127.0.0.1:0" || set.places != 7 || set.key.get() != "key" ||
+		set.token != "token" || set.upstream.String() != "http://127.0.0.1:9/v" || !set.structured {
 		t.Errorf("the settings are %+v", set)
 	}
 	set, err = readSettings(t.Context(), environment(t, map[string]string{
@@ -48,7 +48,7 @@ func TestSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if set.key != "" || set.token != "" || set.work != "/somewhere" || set.listen != contract.Listen || set.places != placesDefault ||
+	if set.key.get() != "" || set.token != "" || set.work != "/somewhere" || set.listen != contract.Listen || set.places != placesDefault ||
 		set.upstream.String() != upstreamDefault || set.structured {
 		t.Errorf("the settings are %+v", set)
 	}
@@ -67,7 +67,11 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"another scheme":   {map[string]string{contract.EnvAnthropicBaseURL: "file:///etc"}, contract.EnvAnthropicBaseURL},
 		"a password":       {map[string]string{contract.EnvAnthropicBaseURL: "https://me:pass-word@127.0.0.1"}, contract.EnvAnthropicBaseURL},
 		"no CLI":           {map[string]string{contract.EnvClaude: "/nowhere/claude"}, "/nowhere/claude"},
-		"no working CLI":   {map[string]string{contract.EnvClaude: "/bin/false"}, "--version"},
+		"a key of lines":   {map[string]string{contract.EnvAnthropicAPIKey: "pass-word\nmore"}, contract.EnvAnthropicAPIKey},
+		"two keys":         {map[string]string{contract.EnvAnthropicAPIKey: "pass-word", contract.EnvAnthropicAPIKeyFile: "/f"}, "both"},
+		"no limit":         {map[string]string{contract.EnvSpendLimitDayUSD: "-1"}, contract.EnvSpendLimitDayUSD},
+		"no retention":     {map[string]string{contract.EnvRetentionDays: "soon"}, contract.EnvRetentionDays},
+		"no GitHub":        {map[string]string{contract.EnvGitHubAPIURL: "ftp://x"}, contract.EnvGitHubAPIURL},
 		"no home, no data": {map[string]string{"HOME": ""}, contract.EnvData},
 	} {
 		_, err := readSettings(t.Context(), environment(t, c.change))
@@ -89,5 +93,26 @@ func TestTheTokenStays(t *testing.T) {
 	info, err := os.Stat(filepath.Join(first.data, "token"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file is %v: %v", info, err)
+	}
+}
+
+func TestASecretInAFileIsReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	s, err := newSecret(func(name string) string {
+		return map[string]string{contract.EnvAnthropicAPIKeyFile: file}[name]
+	}, contract.EnvAnthropicAPIKey, contract.EnvAnthropicAPIKeyFile)
+	if err != nil || s.get() != "" {
+		t.Fatal(err, s.get())
+	}
+	for _, text := range []string{"first-key\n", "a-second-key\n", ""} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.get(); got != strings.TrimSpace(text) {
+			t.Errorf("the key is %q, not %q", got, text)
+		}
+	}
+	if err := os.Remove(file); err != nil || s.get() != "" {
+		t.Error(err, s.get())
 	}
 }

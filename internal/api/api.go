@@ -4,6 +4,7 @@ package api
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -90,9 +91,29 @@ type Tokens struct {
 	CacheWrite int64 `json:"cache_write"`
 }
 
-// SessionList is an answer to a question for sessions: the oldest first.
+// SessionList is an answer to a question for sessions.
 type SessionList struct {
 	Sessions []Session `json:"sessions"`
+	Next     string    `json:"next" doc:"Where the next page begins, to be given as 'after'; empty if there is none"`
+}
+
+// ListQuery says which sessions are asked for. Zeros ask for all, the oldest first.
+type ListQuery struct {
+	States        []State   // those in one of them; all if empty
+	Repo          string    // those with this repository
+	CreatedAfter  time.Time // those made after it
+	CreatedBefore time.Time // those made before it
+	Newest        bool      // the newest first
+	After         string    // those that come after this session in the order
+	Limit         int       // so many at most; 0 is all
+}
+
+// Holds reports whether a session is asked for, wherever it is in the order.
+func (q *ListQuery) Holds(session *Session) bool {
+	return (len(q.States) == 0 || slices.Contains(q.States, session.State)) &&
+		(q.Repo == "" || q.Repo == session.Repo) &&
+		(q.CreatedAfter.IsZero() || session.CreatedAt.After(q.CreatedAfter)) &&
+		(q.CreatedBefore.IsZero() || session.CreatedAt.Before(q.CreatedBefore))
 }
 
 // NewMessage is a further message to a session: to Claude Code as it works, or to an ended session, which
@@ -117,6 +138,7 @@ const (
 	EventClaude  EventType = "claude"  // a line of Claude Code's stream-json output, unchanged
 	EventNotice  EventType = "notice"  // something a person may want to know
 
+	EventPrepared   EventType = "prepared"   // the session's work dir has been made
 	EventRequest    EventType = "request"    // a request to the model has ended, and cost something
 	EventCheckpoint EventType = "checkpoint" // the session's files are on the volume
 	EventRestore    EventType = "restore"    // they were taken from there
@@ -133,12 +155,14 @@ type Event struct {
 	Epoch int `json:"epoch,omitempty"`
 
 	// Of state.
-	State   State      `json:"state,omitempty"`
-	Error   *Error     `json:"error,omitempty"`   // why it failed
-	Reason  string     `json:"reason,omitempty"`  // why it was interrupted, queued again or cancelled
-	Attempt int        `json:"attempt,omitempty"` // which start of Claude Code this is, from 1
-	Cut     bool       `json:"cut,omitempty"`     // Claude Code ended by itself, or had to be ended, before its work was done
-	Until   *time.Time `json:"until,omitempty"`   // when a waiting session goes on
+	State     State      `json:"state,omitempty"`
+	Error     *Error     `json:"error,omitempty"`     // why it failed
+	Reason    string     `json:"reason,omitempty"`    // why it was interrupted, queued again or cancelled
+	Attempt   int        `json:"attempt,omitempty"`   // which start of Claude Code this is, from 1
+	Cut       bool       `json:"cut,omitempty"`       // Claude Code ended by itself, or had to be ended, before its work was done
+	Until     *time.Time `json:"until,omitempty"`     // when a waiting session goes on
+	Unheard   bool       `json:"unheard,omitempty"`   // a message came as it ended, and takes it up again
+	Blameless bool       `json:"blameless,omitempty"` // it was interrupted for nothing that it did: that start does not count
 
 	// Of message.
 	MessageID string   `json:"message_id,omitempty"` // a UUID, which Claude Code is given too
@@ -149,6 +173,12 @@ type Event struct {
 	// was gone when it happened: it has the transcript's fields, not those of the output.
 	Claude    json.RawMessage `json:"claude,omitempty"`
 	Recovered bool            `json:"recovered,omitempty"`
+
+	// Of prepared, and of restore, which has only the last two.
+	Base    string `json:"base,omitempty"`     // the commit that the session starts from; none if it starts from nothing
+	Branch  string `json:"branch,omitempty"`   // the branch that it works on
+	WorkDir string `json:"work_dir,omitempty"` // where its files are
+	Disk    string `json:"disk,omitempty"`     // the id of the work disk that they are on
 
 	Request    *Request    `json:"request,omitempty"`
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"` // of checkpoint and restore

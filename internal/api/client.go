@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -68,21 +70,83 @@ func (c *Client) Create(ctx context.Context, task NewSession) (*Session, error) 
 	return call[Session](ctx, c, http.MethodPost, "/v1/sessions", task)
 }
 
-// Sessions lists sessions, the oldest first; with states, only those in one of them.
-func (c *Client) Sessions(ctx context.Context, states ...State) ([]Session, error) {
-	path := "/v1/sessions"
-	if len(states) > 0 {
-		query := url.Values{}
-		for _, state := range states {
-			query.Add("state", string(state))
+// CreateOnce hands in a task under a key: with the same key and task again, the answer is the session that is there.
+func (c *Client) CreateOnce(ctx context.Context, task NewSession, key string) (*Session, error) {
+	return call[Session](ctx, c, http.MethodPost, "/v1/sessions", task, "Idempotency-Key", key)
+}
+
+// pageSize is how many sessions are asked for at once.
+const pageSize = 500
+
+// Sessions lists all sessions, the oldest first; with states, only those in one of them.
+func (c *Client) Sessions(ctx context.Context, states ...State) (all []Session, err error) {
+	for query := (ListQuery{States: states, Limit: pageSize}); ; {
+		page, err := c.List(ctx, query)
+		if err != nil {
+			return nil, err
 		}
-		path += "?" + query.Encode()
+		all = append(all, page.Sessions...)
+		if query.After = page.Next; page.Next == "" {
+			return all, nil
+		}
 	}
-	list, err := call[SessionList](ctx, c, http.MethodGet, path, nil)
+}
+
+// List lists sessions, a page at a time.
+func (c *Client) List(ctx context.Context, query ListQuery) (*SessionList, error) {
+	values := url.Values{}
+	for _, state := range query.States {
+		values.Add("state", string(state))
+	}
+	for name, value := range map[string]string{"repo": query.Repo, "after": query.After} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	for name, value := range map[string]time.Time{"created_after": query.CreatedAfter, "created_before": query.CreatedBefore} {
+		if !value.IsZero() {
+			values.Set(name, value.Format(time.RFC3339Nano))
+		}
+	}
+	if query.Newest {
+		values.Set("order", "newest")
+	}
+	if query.Limit > 0 {
+		values.Set("limit", strconv.Itoa(query.Limit))
+	}
+	path := "/v1/sessions"
+	if len(values) > 0 {
+		path += "?" + values.Encode()
+	}
+	return call[SessionList](ctx, c, http.MethodGet, path, nil)
+}
+
+// Spend tells what was spent on the model.
+func (c *Client) Spend(ctx context.Context) (*SpendReport, error) {
+	return call[SpendReport](ctx, c, http.MethodGet, "/v1/spend", nil)
+}
+
+// Bundle writes a git bundle with a session's work, as of its last checkpoint: with what its origin lacks, or all of it.
+func (c *Client) Bundle(ctx context.Context, id string, full bool, to io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	path := sessionPath(id, "/bundle")
+	if full {
+		path += "?full=true"
+	}
+	request, err := c.request(ctx, http.MethodGet, path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return list.Sessions, nil
+	response, err := c.do(request)
+	if err != nil {
+		return err
+	}
+	defer closeBody(response)
+	if _, err := io.Copy(to, response.Body); err != nil {
+		return fmt.Errorf("the bundle of session %s broke off: %w; try again", id, err)
+	}
+	return nil
 }
 
 // Session returns one session.
@@ -122,11 +186,11 @@ func sessionPath(id, rest string) string {
 	return "/v1/sessions/" + url.PathEscape(id) + rest
 }
 
-// call sends a request, with body as JSON unless it is nil, and decodes the answer.
-func call[T any](ctx context.Context, c *Client, method, path string, body any) (*T, error) {
+// call sends a request, with body as JSON unless it is nil and pairs of further header fields, and decodes the answer.
+func call[T any](ctx context.Context, c *Client, method, path string, body any, header ...string) (*T, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	text, err := c.answer(ctx, method, path, body)
+	text, err := c.answer(ctx, method, path, body, header...)
 	if err != nil {
 		return nil, err
 	}
@@ -138,10 +202,13 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 }
 
 // answer sends a request, with body as JSON unless it is nil, and reads the whole answer.
-func (c *Client) answer(ctx context.Context, method, path string, body any) ([]byte, error) {
+func (c *Client) answer(ctx context.Context, method, path string, body any, header ...string) ([]byte, error) {
 	request, err := c.request(ctx, method, path, body)
 	if err != nil {
 		return nil, err
+	}
+	for pair := range slices.Chunk(header, 2) {
+		request.Header.Set(pair[0], pair[1])
 	}
 	response, err := c.do(request)
 	if err != nil {

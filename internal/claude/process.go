@@ -37,6 +37,8 @@ type Process struct {
 	command    *exec.Cmd
 	control    *os.File // the reaper ends everything when it is closed
 	transcript *Transcript
+	keep       func(at int64, part []byte) error
+	kept       int64
 	stderr     tail
 	lines      chan Line
 	done       chan struct{} // closed when everything has ended
@@ -72,7 +74,7 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 	}
 	p := &Process{
 		session: c.session, user: userOf(c.dirs.Root),
-		transcript: transcript, stderr: tail{keep: stderrKept},
+		transcript: transcript, keep: config.Keep, kept: config.Kept, stderr: tail{keep: stderrKept},
 		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1), open: map[string]bool{},
 	}
 	args := slices.Concat(config.Reaper[1:], config.User.arguments(), []string{config.CLI}, config.args(c.session, c.dirs, resume))
@@ -314,15 +316,35 @@ func readLine(reader *bufio.Reader) (line []byte, size int64, err error) {
 	}
 }
 
-// settle hands lines on, messages not before the transcript has them.
+// settle hands lines on, messages not before the transcript has them, and its copy.
 func (p *Process) settle(raw <-chan Line) {
 	defer close(p.lines)
 	for line := range raw {
-		if !line.message() || p.settled(line.UUID) {
+		if !line.message() || p.settled(line.UUID) && p.keepAll() == nil {
 			p.lines <- line
 		}
 	}
 	<-p.done
+	_ = p.transcript.Refresh() // the CLI writes the last of it as it ends
+	_ = p.keepAll()            // whoever keeps it knows
+}
+
+// keepAll has the transcript kept as far as it has been read.
+func (p *Process) keepAll() error {
+	if p.keep == nil {
+		return nil
+	}
+	for p.kept < p.transcript.read {
+		part, err := p.transcript.part(p.kept)
+		if err == nil {
+			err = p.keep(p.kept, part)
+		}
+		if err != nil {
+			return err
+		}
+		p.kept += int64(len(part))
+	}
+	return nil
 }
 
 // settled waits until the transcript has a message. It reports false for one that it never will have,

@@ -88,8 +88,9 @@ func (t *Transcript) Cost() json.RawMessage { return t.cost }
 // LastText is the text of the model's last reply.
 func (t *Transcript) LastText() string { return t.text }
 
-// maxTranscript bounds what is read of a transcript at once, in bytes: the session may have made it anything.
-const maxTranscript = 2 << 30
+// maxTranscript bounds what is read of a transcript at once, in bytes: the session may have made it anything. A day of
+// work is some tens of megabytes.
+const maxTranscript = 256 << 20
 
 // Refresh reads what has been added. A line without its end is left for the next time, and one that is longer than
 // maxLine is passed over.
@@ -147,6 +148,29 @@ func (t *Transcript) open() (*os.File, error) {
 	}
 	return root.OpenFile(t.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
+
+// keptAtOnce bounds a part of the transcript, in bytes.
+const keptAtOnce = 8 << 20
+
+// part reads the transcript from a byte on, as far as it has been read, or some of that.
+func (t *Transcript) part(from int64) ([]byte, error) {
+	file, err := t.open()
+	if err != nil {
+		return nil, err
+	}
+	if file == nil {
+		return nil, fmt.Errorf("the transcript is gone: %w", fs.ErrNotExist)
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	part := make([]byte, min(t.read-from, keptAtOnce))
+	if _, err := file.ReadAt(part, from); err != nil {
+		return nil, fmt.Errorf("reading the transcript: %w", err)
+	}
+	return part, nil
+}
+
+// Size is how many bytes of the transcript have been read.
+func (t *Transcript) Size() int64 { return t.read }
 
 // slim has the transcript keep only what Has needs of what comes, and forget the entries.
 func (t *Transcript) slim() { t.lean, t.entries = true, nil }

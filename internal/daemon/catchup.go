@@ -7,6 +7,7 @@ import (
 
 	"berth/internal/api"
 	"berth/internal/claude"
+	"berth/internal/gateway"
 	"berth/internal/session"
 )
 
@@ -24,6 +25,9 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 			r.sent[event.MessageID] = transcript.Has(event.MessageID)
 		case api.EventClaude:
 			logged[claude.UUID(event.Claude)] = true
+			r.lost++
+		case api.EventCheckpoint, api.EventPrepared:
+			r.lost = 0
 		default:
 		}
 	})
@@ -40,20 +44,43 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 			return err
 		}
 	}
-	if cost := transcript.Cost(); cost != nil && r.session.Record().CostUSD == 0 {
-		if err := r.session.Append(api.Event{Type: api.EventClaude, Claude: cost, Recovered: true}); err != nil {
-			return err
-		}
+	if err := r.makeUp(transcript); err != nil {
+		return err
 	}
-	if len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted() || transcript.Abandoned()) {
+	switch {
+	case r.restored && r.lost > 0 && transcript.Cut():
+		return r.tellClaude(restoredText)
+	case len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted() || transcript.Abandoned()):
 		// A resumed process would take the turn for finished, or wait.
-		message := api.Event{Type: api.EventMessage, MessageID: uuid.NewString(), Text: claude.ContinueText}
-		if err := r.session.Append(message); err != nil {
-			return err
-		}
-		r.known++
-		r.sent[message.MessageID] = false
-		r.unsent = append(r.unsent, message)
+		return r.tellClaude(claude.ContinueText)
+	}
+	return nil
+}
+
+// restoredText tells Claude Code that its machine is another one.
+const restoredText = "The machine that you worked on is gone, and your work dir was made anew from its last checkpoint. Some of the latest changes to files may be missing, and whatever was outside of the work dir is. Look at the state of the files before you go on, and do again what is missing."
+
+// tellClaude adds a message of our own to those that are to be sent, as the first.
+func (r *run) tellClaude(text string) error {
+	message := api.Event{Type: api.EventMessage, MessageID: uuid.NewString(), Text: text}
+	if err := r.session.Append(message); err != nil {
+		return err
+	}
+	r.known++
+	r.sent[message.MessageID] = false
+	r.unsent = append([]api.Event{message}, r.unsent...)
+	return nil
+}
+
+// makeUp adds to the log what was spent and is not in it, because the agent was killed. What Claude Code reckoned counts
+// only for a session whose requests were never metered.
+func (r *run) makeUp(transcript *claude.Transcript) error {
+	record := r.session.Record()
+	if missing := r.daemon.config.Models.Ledger.Session(record.ID) - record.CostUSD; missing > 1e-9 {
+		return r.session.Append(api.Event{Type: api.EventRequest, Request: &api.Request{CostUSD: missing, Cut: true}})
+	}
+	if cost := transcript.Cost(); cost != nil && !record.Metered {
+		return r.session.Append(api.Event{Type: api.EventClaude, Claude: cost, Recovered: true})
 	}
 	return nil
 }
@@ -74,7 +101,7 @@ func (r *run) overLimit() (api.State, api.Event, bool) {
 	case options.MaxTurns > 0 && record.AskTurns >= options.MaxTurns:
 		e.result.Subtype = "error_max_turns"
 	case options.MaxBudgetUSD > 0 && record.CostUSD >= options.MaxBudgetUSD:
-		e.result.Subtype = "error_max_budget_usd"
+		e.limit = &gateway.Limit{Scope: gateway.ScopeSession, LimitUSD: options.MaxBudgetUSD, SpentUSD: record.CostUSD}
 	case options.TimeoutSeconds > 0 && record.AskSeconds >= options.TimeoutSeconds:
 		e.intent = timeout
 	default:
@@ -90,9 +117,7 @@ func remaining(record session.Record) api.Options {
 	if left.MaxTurns > 0 {
 		left.MaxTurns -= record.AskTurns
 	}
-	if left.MaxBudgetUSD > 0 {
-		left.MaxBudgetUSD -= record.CostUSD
-	}
+	left.MaxBudgetUSD = 0 // the gateway sees to it
 	if left.TimeoutSeconds > 0 {
 		left.TimeoutSeconds -= record.AskSeconds
 	}

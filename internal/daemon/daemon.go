@@ -8,7 +8,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -16,29 +18,35 @@ import (
 
 	"berth/internal/api"
 	"berth/internal/claude"
+	"berth/internal/contract"
+	"berth/internal/gateway"
+	"berth/internal/metrics"
 	"berth/internal/session"
+	"berth/internal/workspace"
 )
 
-// Config is how a daemon is set up. All of it is needed.
+// Config is how a daemon is set up. All of it is needed but what is said to be optional.
 type Config struct {
 	Data    string        // the volume
 	Work    string        // where sessions work: local disk
 	CLI     string        // the Claude Code CLI
-	Reaper  []string      // a command that calls claude.Reap with the arguments after it
+	Reaper  []string      // a command that calls claude.Helper with the arguments after it
 	Places  int           // how many sessions run at once
-	Gateway Gateway       // where sessions reach the model
 	Status  api.Status    // what of the status does not change
 	Stall   time.Duration // how long Claude Code may say nothing before it is started anew
 	Linger  time.Duration // how long background commands may go on after the last result
 	Logger  *slog.Logger
-}
+	Metrics *metrics.Recorder
 
-// Gateway lets sessions reach the model's API.
-type Gateway struct {
-	URL    string                      // its address
-	Grant  func(session string) string // makes a session's token
-	Revoke func(session string)
-	Keyed  bool // there is a key, or none is needed
+	// CheckpointEvery is how long a session's changes may be on the work disk alone, beside the end of each turn.
+	CheckpointEvery time.Duration
+	// Retention is how long ended sessions are kept; 0 is for ever.
+	Retention time.Duration
+
+	Isolation *claude.Isolation
+	Mirrors   workspace.MirrorConfig // Closed and Logger are filled in
+	Models    gateway.Config         // what the daemon is told of is filled in
+	ModelsURL string                 // where the gateway's requests arrive
 }
 
 const (
@@ -47,6 +55,9 @@ const (
 	StallTime = 20 * time.Minute
 	// LingerTime is the usual Config.Linger.
 	LingerTime = 10 * time.Minute
+
+	// CheckpointTime is the usual Config.CheckpointEvery.
+	CheckpointTime = 30 * time.Second
 
 	// interruptGrace is how long Claude Code may take to end when it is asked to.
 	interruptGrace = 10 * time.Second
@@ -69,13 +80,17 @@ const (
 
 // Daemon runs the sessions of a volume.
 type Daemon struct {
-	config Config
-	store  *session.Store
-	wake   chan struct{} // there may be something to start
+	config  Config
+	store   *session.Store
+	models  *gateway.Gateway
+	mirrors *workspace.Mirrors
+	disk    string        // the work disk's id
+	wake    chan struct{} // there may be something to start
 
 	mu       sync.Mutex
 	queue    queue
 	runs     map[string]*run
+	later    map[string]bool   // sessions that are to be readmitted at some time
 	problems map[string]string // what keeps sessions from running, by the part that has it
 	failures map[string]int    // runs in a row that could not start Claude Code, by session
 	stopping bool
@@ -84,16 +99,31 @@ type Daemon struct {
 }
 
 // New makes a daemon of a volume. Nothing runs before Run.
-func New(config Config, store *session.Store) *Daemon {
-	return &Daemon{
-		config: config, store: store, wake: make(chan struct{}, 1),
-		runs: map[string]*run{}, problems: map[string]string{}, failures: map[string]int{}, gone: make(chan struct{}),
+func New(config Config, store *session.Store) (*Daemon, error) {
+	d := &Daemon{
+		config: config, store: store, wake: make(chan struct{}, 1), gone: make(chan struct{}),
+		runs: map[string]*run{}, later: map[string]bool{}, problems: map[string]string{}, failures: map[string]int{},
 	}
+	var err error
+	if d.disk, err = diskID(config.Work); err != nil {
+		return nil, fmt.Errorf("the work disk cannot be used: %w", err)
+	}
+	config.Mirrors.Closed, config.Mirrors.Logger = append(config.Mirrors.Closed, config.Data, config.Work), config.Logger
+	d.mirrors = workspace.NewMirrors(filepath.Join(config.Data, "repos"), config.Mirrors)
+	config.Models.Report, config.Models.Notice = d.requested, d.noticed
+	config.Models.Park, config.Models.Refused = d.park, d.keyRefused
+	d.models = gateway.New(config.Models)
+	return d, nil
 }
+
+// Models is the gateway to the model's API, to be served at Config.ModelsURL.
+func (d *Daemon) Models() http.Handler { return d.models }
 
 // Run runs sessions until ctx is done. Then it interrupts those that run, and returns when all have let go.
 func (d *Daemon) Run(ctx context.Context) {
+	defer d.models.Close()
 	d.recover()
+	d.ended.Go(func() { d.housekeeping(ctx) })
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
 	for {
@@ -101,6 +131,7 @@ func (d *Daemon) Run(ctx context.Context) {
 		select {
 		case <-d.wake:
 		case <-ticker.C:
+			d.share()
 		case <-ctx.Done():
 			d.interruptAll()
 			d.ended.Wait()
@@ -112,21 +143,34 @@ func (d *Daemon) Run(ctx context.Context) {
 // recover takes up what an earlier daemon left on the volume.
 func (d *Daemon) recover() {
 	for _, broken := range d.store.Broken() {
-		d.config.Logger.Error("a session cannot be read and is left alone", "error", broken)
+		d.config.Logger.Error("a session cannot be read and is left alone", contract.LogFieldError, broken)
 	}
 	for _, s := range d.store.List() {
+		record := s.Record()
+		if record.State.Ended() && !record.Unheard && !s.Untidy() {
+			continue
+		}
 		if err := d.readmit(s); err != nil {
 			d.volumeFailed(err)
 			d.readmitLater(s, lookAgain)
 		}
 	}
+	d.share()
 }
 
-// readmit puts a session into the queue that belongs there, or ends it.
+// readmit puts a session into the queue that belongs there, or ends it, unless another daemon has it.
 func (d *Daemon) readmit(s *session.Session) error {
 	for {
 		err := d.readmitOnce(s)
-		if conflict := new(session.StateError); !errors.As(err, &conflict) {
+		var leased *session.LeasedError
+		var conflict *session.StateError
+		switch {
+		case errors.As(err, &leased), errors.Is(err, session.ErrLost):
+			return nil
+		case errors.Is(err, session.ErrDamaged):
+			d.broke(s, err)
+			return nil
+		case !errors.As(err, &conflict):
 			return err
 		}
 		// Somebody moved it meanwhile: look again.
@@ -134,6 +178,16 @@ func (d *Daemon) readmit(s *session.Session) error {
 }
 
 func (d *Daemon) readmitOnce(s *session.Session) error {
+	if d.runOf(s.ID()) != nil {
+		if state := s.State(); state == api.Preparing || state == api.Running {
+			return nil
+		}
+	}
+	release, err := s.Hold()
+	if err != nil {
+		return err
+	}
+	defer release()
 	record := s.Record()
 	if record.State == api.Preparing || record.State == api.Running {
 		if d.runOf(s.ID()) != nil {
@@ -142,15 +196,21 @@ func (d *Daemon) readmitOnce(s *session.Session) error {
 		if err := s.Move(api.Interrupted, api.Event{Reason: "the agent stopped without warning"}); err != nil {
 			return err
 		}
+		d.config.Metrics.Interrupted()
 		record = s.Record()
 	}
-	if record.State.Ended() {
+	switch {
+	case record.State.Ended() && !record.Unheard:
 		return nil
-	}
-	if record.State == api.Interrupted && record.IdleStarts >= maxIdleRestarts && !record.StopAsked {
+	case record.State == api.Interrupted && record.IdleStarts >= maxIdleRestarts && !record.StopAsked:
 		err := s.Move(api.Failed, api.Event{Error: noProgress(record.IdleStarts, "")})
 		d.report(s, err)
 		return err
+	case record.State == api.Waiting && record.WaitingUntil != nil && !record.StopAsked:
+		if pause := time.Until(*record.WaitingUntil); pause > 0 {
+			d.readmitLater(s, pause)
+			return nil
+		}
 	}
 	if err := s.Requeue(reasonStopped); err != nil {
 		return err
@@ -160,6 +220,12 @@ func (d *Daemon) readmitOnce(s *session.Session) error {
 		d.enqueue(s)
 	}
 	return nil
+}
+
+// broke puts a session aside that cannot be read any more.
+func (d *Daemon) broke(s *session.Session, err error) {
+	d.config.Logger.Error("a session cannot be read and is left alone", contract.LogFieldSession, s.ID(), contract.LogFieldError, err)
+	d.store.Break(s, err)
 }
 
 // runOf returns the run that has a session; nil if none has.
@@ -185,14 +251,19 @@ func (d *Daemon) start() {
 		if r == nil {
 			continue
 		}
-		err := r.session.Move(api.Preparing, api.Event{})
+		err := r.begin()
 		var conflict *session.StateError
+		var leased *session.LeasedError
 		switch {
 		case err == nil:
 			go r.do()
 			continue
-		case errors.As(err, &conflict):
-			d.done(r) // somebody stopped it at this moment
+		case errors.As(err, &conflict), errors.As(err, &leased), errors.Is(err, session.ErrLost):
+			d.done(r) // somebody stopped it at this moment, or another daemon has it
+			continue
+		case errors.Is(err, session.ErrDamaged):
+			d.broke(r.session, err)
+			d.done(r)
 			continue
 		}
 		d.volumeFailed(err)
@@ -258,13 +329,13 @@ func (d *Daemon) rouse() {
 }
 
 // able looks at what every session needs, and holds the queue while it is not there: a session must not
-// pay for what is wrong with the machine.
+// pay for what is wrong with the machine, the key or the agent's limits.
 func (d *Daemon) able() bool {
-	if _, err := exec.LookPath(d.config.CLI); err != nil {
-		d.problem("claude", "the Claude Code CLI cannot be run: "+err.Error()+"; sessions wait until it is there")
-		return false
-	}
-	d.solved("claude")
+	_, err := exec.LookPath(d.config.CLI)
+	able := d.hold("claude", err, "the Claude Code CLI cannot be run: %v; sessions wait until it is there")
+	able = d.hold("git", workspace.Able(), "git cannot be run: %v; sessions wait until it can") && able
+	able = d.hold("key", d.keyProblem(), "%v; sessions wait until there is a key that is taken") && able
+	able = d.hold("spend", d.spendProblem(), "%v; sessions wait") && able
 	d.mu.Lock()
 	failed := d.problems["volume"] != ""
 	d.mu.Unlock()
@@ -274,6 +345,16 @@ func (d *Daemon) able() bool {
 		}
 		d.solved("volume")
 	}
+	return able
+}
+
+// hold notes what a part's state is, and reports whether sessions can run with it.
+func (d *Daemon) hold(part string, err error, text string) bool {
+	if err != nil {
+		d.problem(part, fmt.Sprintf(text, err))
+		return false
+	}
+	d.solved(part)
 	return true
 }
 
@@ -295,7 +376,12 @@ func (d *Daemon) solved(part string) {
 	}
 }
 
+// volumeFailed notes that the volume cannot be written. That another daemon has a session is no fault of the volume.
 func (d *Daemon) volumeFailed(err error) {
+	var leased *session.LeasedError
+	if errors.As(err, &leased) || errors.Is(err, session.ErrLost) {
+		return
+	}
 	d.problem("volume", "the volume cannot be written: "+err.Error()+"; sessions wait until it can")
 }
 
@@ -307,8 +393,4 @@ func (d *Daemon) interruptAll() {
 	for _, r := range d.runs {
 		r.end(shutdown)
 	}
-}
-
-func (d *Daemon) dirs(id string) claude.Dirs {
-	return claude.DirsBelow(filepath.Join(d.config.Work, id))
 }

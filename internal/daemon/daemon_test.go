@@ -228,12 +228,12 @@ func TestADaemonThatStopsInterruptsAndTheNextOneGoesOn(t *testing.T) {
 	if count := a.answered(running, "wait "+gate); count != 1 {
 		t.Errorf("it was asked %d times", count)
 	}
-	if _, err := a.Create(t.Context(), api.NewSession{Prompt: "more"}); err != nil {
+	if _, _, err := a.Create(t.Context(), api.NewSession{Prompt: "more"}, ""); err != nil {
 		t.Error(err)
 	}
 	a.stop()
 	stopping := new(api.Error)
-	if _, err := a.Create(t.Context(), api.NewSession{Prompt: "late"}); !errors.As(err, &stopping) || stopping.Code != api.CodeStopping {
+	if _, _, err := a.Create(t.Context(), api.NewSession{Prompt: "late"}, ""); !errors.As(err, &stopping) || stopping.Code != api.CodeStopping {
 		t.Errorf("a daemon that has stopped says %v", err)
 	}
 }
@@ -291,7 +291,7 @@ func TestSessionsWaitForTheVolume(t *testing.T) {
 	}
 }
 
-// A work dir that is gone is said, and what only cannot be started is tried again, not in a hurry.
+// A work dir that is gone is made anew, and what only cannot be started is tried again, not in a hurry.
 func TestWhatCannotBeStarted(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, 1).start()
@@ -313,12 +313,13 @@ func TestWhatCannotBeStarted(t *testing.T) {
 	a.await(id, api.Succeeded)
 	must(t, os.RemoveAll(filepath.Join(a.dir, "work", id, "tree")))
 	a.send(id, "reply 3")
-	if record := a.await(id, api.Failed); record.Error.Code != api.CodeWorkspaceLost {
-		t.Errorf("the error is %v", record.Error)
+	a.await(id, api.Succeeded)
+	if all := a.events(id); !strings.Contains(all, `"type":"restore"`) {
+		t.Errorf("it was not restored:\n%s", all)
 	}
 }
 
-func TestDamagedEventsFailTheSession(t *testing.T) {
+func TestASessionWithADamagedLogHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, 1)
 	id := a.create("reply 1")
@@ -327,8 +328,11 @@ func TestDamagedEventsFailTheSession(t *testing.T) {
 	must(t, err)
 	text[3] ^= 0x40
 	must(t, os.WriteFile(log, text, 0o600))
+	other := a.create("reply 2")
 	a.start()
-	if record := a.await(id, api.Failed); record.Error.Code != api.CodeInternal {
-		t.Errorf("the error is %v", record.Error)
+	a.await(other, api.Succeeded)
+	problems := a.Status(t.Context()).Problems
+	if len(problems) != 1 || !strings.Contains(problems[0], id) || !strings.Contains(problems[0], "damaged") {
+		t.Errorf("the problems are %q", problems)
 	}
 }

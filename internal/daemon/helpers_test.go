@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"berth/internal/api"
+	"berth/internal/claude"
+	"berth/internal/gateway"
+	"berth/internal/metrics"
 	"berth/internal/session"
 )
 
@@ -45,11 +49,18 @@ func (a *agent) open(places int) {
 	self, err := os.Executable()
 	must(a.t, err)
 	a.store = store
-	a.Daemon = New(Config{
-		Data: a.dir, Work: filepath.Join(a.dir, "work"), CLI: self, Reaper: []string{self, "reap"}, Places: places,
-		Gateway: Gateway{Grant: func(string) string { return "token" }, Revoke: func(string) {}, Keyed: true},
-		Stall:   time.Minute, Linger: time.Minute, Logger: slog.New(slog.DiscardHandler),
+	ledger, err := gateway.OpenLedger("", store.Owner(), gateway.Limits{}, time.Now)
+	must(a.t, err)
+	work := filepath.Join(a.dir, "work")
+	logger := slog.New(slog.DiscardHandler)
+	upstream, err := url.Parse("http://127.0.0.1:9")
+	must(a.t, err)
+	a.Daemon, err = New(Config{
+		Data: a.dir, Work: work, CLI: self, Reaper: []string{self, "reap"}, Places: places,
+		Stall: time.Minute, Linger: time.Minute, CheckpointEvery: time.Minute, Logger: logger, Metrics: metrics.New(metrics.Config{Logger: logger}),
+		Isolation: &claude.Isolation{}, Models: gateway.Config{Upstream: upstream, NoKey: true, Ledger: ledger},
 	}, store)
+	must(a.t, err)
 	a.stop = func() {
 		if err := store.Close(); err != nil {
 			a.t.Error(err)
@@ -81,7 +92,7 @@ func (a *agent) start() *agent {
 
 func (a *agent) create(prompt string) string {
 	a.t.Helper()
-	created, err := a.Create(a.t.Context(), api.NewSession{Prompt: prompt})
+	created, _, err := a.Create(a.t.Context(), api.NewSession{Prompt: prompt}, "")
 	must(a.t, err)
 	return created.ID
 }

@@ -2,11 +2,12 @@ package daemon
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
+	"time"
 
 	"berth/internal/api"
 	"berth/internal/claude"
+	"berth/internal/gateway"
 )
 
 // intent is why a run was told to end.
@@ -19,7 +20,10 @@ const (
 	timeout         // the session's time is up
 	volume          // the volume cannot be written
 	shutdown        // the daemon goes down
+	parked          // a limit of the API resets at a time
+	noKey           // the API refuses the key, or there is none
 	cancel          // somebody asked for it
+	fenced          // another daemon has taken the session over
 )
 
 const reasonStopped = "it was stopped on request"
@@ -28,9 +32,11 @@ const reasonStopped = "it was stopped on request"
 type ending struct {
 	intent  intent
 	exit    claude.Exit
-	result  *claude.Line // the last one; nil if there was none
-	open    int          // messages that were sent and not answered
-	keyed   bool         // there is a key
+	result  *claude.Line   // the last one; nil if there was none
+	open    int            // messages that were sent and not answered
+	until   time.Time      // of parked
+	reason  string         // of parked and noKey
+	limit   *gateway.Limit // that its requests met with; nil if none
 	options api.Options
 	idle    int // starts in a row without a reply of the model
 	cuts    int // earlier starts that ended before the work was done
@@ -53,6 +59,14 @@ func outcome(e ending) (api.State, api.Event) {
 		return failed(api.CodeTimeout, "it took longer than its limit of %v s; allow more with `berth resume ID --timeout`", e.options.TimeoutSeconds)
 	case e.intent == shutdown:
 		return api.Interrupted, api.Event{Reason: "the agent went down"}
+	case e.intent == fenced:
+		return api.Interrupted, api.Event{Reason: "another agent has taken it over"}
+	case e.intent == parked:
+		return api.Waiting, api.Event{Until: &e.until, Reason: oneLine(e.reason)}
+	case e.intent == noKey:
+		return api.Interrupted, api.Event{Blameless: true, Reason: "the API key is not taken: " + oneLine(e.reason)}
+	case e.limit != nil:
+		return overspent(e.limit)
 	case e.result != nil && e.result.IsError:
 		if state, event, decided := refused(e); decided {
 			return state, event
@@ -83,12 +97,6 @@ func refused(e ending) (api.State, api.Event, bool) {
 	switch {
 	case e.result.Subtype == "error_max_turns":
 		state, event = failed(api.CodeMaxTurns, "it reached its limit of turns (%d); allow more with `berth resume ID --max-turns`", e.options.MaxTurns)
-	case e.result.Subtype == "error_max_budget_usd":
-		state, event = failed(api.CodeMaxBudget, "it reached its budget of $%.4g; allow more with `berth resume ID --max-budget-usd`", e.options.MaxBudgetUSD)
-	case e.result.Subtype == "success" && !e.keyed:
-		state, event = failed(api.CodeNoKey, "there is no API key; set ANTHROPIC_API_KEY where the agent is started, start it again, and `berth resume ID`")
-	case e.result.Subtype == "success" && e.result.APIStatus == http.StatusUnauthorized:
-		state, event = failed(api.CodeAPIError, "the model's API refused the key (status 401): end the agent, start it with another ANTHROPIC_API_KEY, and `berth resume ID`")
 	case e.result.Subtype == "success":
 		state, event = failed(api.CodeAPIError, "the model's API failed: %s", oneLine(firstOf(e.result.Result, "it did not say why")))
 	case e.intent == none && e.exit.Code > 0 && e.exit.Code < 128:
@@ -98,6 +106,15 @@ func refused(e ending) (api.State, api.Event, bool) {
 		return state, event, false
 	}
 	return state, event, true
+}
+
+// overspent is how a session ends whose requests met with a limit.
+func overspent(limit *gateway.Limit) (api.State, api.Event) {
+	if limit.Scope == gateway.ScopeSession {
+		return failed(api.CodeMaxBudget, "it reached its budget of $%.4g ($%.4f are spent); allow more with `berth resume ID --max-budget-usd`", limit.LimitUSD, limit.SpentUSD)
+	}
+	return failed(api.CodeSpendLimit, "the agent's limit of $%.4g a %s is reached ($%.4f are spent): `berth resume ID` when it begins anew, at %s UTC, or when whoever runs the agent has raised it",
+		limit.LimitUSD, limit.Scope, limit.SpentUSD, limit.Resets.UTC().Format("2006-01-02 15:04"))
 }
 
 func failed(code api.Code, format string, args ...any) (api.State, api.Event) {

@@ -10,10 +10,12 @@ import (
 
 	"berth/internal/api"
 	"berth/internal/claude"
+	"berth/internal/gateway"
 )
 
 var intents = map[string]intent{
 	"none": none, "stalled": stalled, "lingered": lingered, "timeout": timeout, "volume": volume, "shutdown": shutdown, "cancel": cancel,
+	"parked": parked, "noKey": noKey, "fenced": fenced,
 }
 
 var results = map[string]*claude.Line{
@@ -28,7 +30,7 @@ var results = map[string]*claude.Line{
 }
 
 // expected is the table that outcome must come to: the code of the error of a failed session, or the state.
-func expected(why, result string, code, open, idle int, keyed bool) string {
+func expected(why, result string, code, open, idle int, limit gateway.Scope) string {
 	switch {
 	case why == "volume":
 		return "interrupted"
@@ -38,17 +40,19 @@ func expected(why, result string, code, open, idle int, keyed bool) string {
 		return "cancelled"
 	case why == "timeout":
 		return "timeout"
-	case why == "shutdown":
+	case why == "parked":
+		return "waiting"
+	case why == "shutdown", why == "noKey", why == "fenced":
 		return "interrupted"
+	case limit == gateway.ScopeSession:
+		return "max_budget"
+	case limit != "":
+		return "spend_limit"
 	case result == "turns":
 		return "max_turns"
-	case result == "budget":
-		return "max_budget"
-	case result == "api" && keyed:
-		return "api_error"
 	case result == "api":
-		return "no_key"
-	case (result == "execution" || result == "unknown") && why == "none" && code > 0 && code < 128:
+		return "api_error"
+	case (result == "execution" || result == "unknown" || result == "budget") && why == "none" && code > 0 && code < 128:
 		return "claude_failed"
 	case idle >= maxIdleStarts:
 		return "claude_failed"
@@ -62,8 +66,12 @@ func TestOutcome(t *testing.T) {
 			for _, code := range []int{0, 1, 2, 126, 127, 130, 137, 143} {
 				for _, open := range []int{0, 1} {
 					for _, idle := range []int{0, maxIdleStarts - 1, maxIdleStarts} {
-						for _, keyed := range []bool{true, false} {
-							state, event := outcome(ending{intent: intent, exit: claude.Exit{Code: code, Stderr: "it\nhurts"}, result: result, open: open, idle: idle, keyed: keyed})
+						for _, scope := range []gateway.Scope{"", gateway.ScopeSession, gateway.ScopeDay} {
+							e := ending{intent: intent, exit: claude.Exit{Code: code, Stderr: "it\nhurts"}, result: result, open: open, idle: idle, reason: "so\nit is"}
+							if scope != "" {
+								e.limit = &gateway.Limit{Scope: scope, LimitUSD: 1, SpentUSD: 1.01}
+							}
+							state, event := outcome(e)
 							got := string(state)
 							if event.Error != nil {
 								got = string(event.Error.Code)
@@ -71,8 +79,8 @@ func TestOutcome(t *testing.T) {
 							if (state == api.Failed) != (event.Error != nil) || strings.Contains(event.Reason, "\n") {
 								t.Errorf("%s with %+v", state, event)
 							}
-							if want := expected(why, name, code, open, idle, keyed); got != want {
-								t.Errorf("intent %s, result %s, exit %d, %d open, %d idle, key %v: %s, not %s", why, name, code, open, idle, keyed, got, want)
+							if want := expected(why, name, code, open, idle, scope); got != want {
+								t.Errorf("intent %s, result %s, exit %d, %d open, %d idle, limit %q: %s, not %s", why, name, code, open, idle, scope, got, want)
 							}
 						}
 					}

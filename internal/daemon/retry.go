@@ -3,6 +3,7 @@ package daemon
 import (
 	"time"
 
+	"berth/internal/api"
 	"berth/internal/contract"
 	"berth/internal/session"
 )
@@ -36,9 +37,10 @@ func pause(times int) time.Duration {
 func (d *Daemon) readmitLater(s *session.Session, pause time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stopping {
+	if d.stopping || d.later[s.ID()] {
 		return
 	}
+	d.later[s.ID()] = true
 	d.ended.Go(func() {
 		timer := time.NewTimer(pause)
 		defer timer.Stop()
@@ -48,11 +50,17 @@ func (d *Daemon) readmitLater(s *session.Session, pause time.Duration) {
 			case <-d.gone:
 				return
 			}
+			d.mu.Lock()
+			delete(d.later, s.ID())
+			d.mu.Unlock()
 			err := d.readmit(s)
 			if err == nil {
 				return
 			}
 			d.volumeFailed(err)
+			d.mu.Lock()
+			d.later[s.ID()] = true
+			d.mu.Unlock()
 			timer.Reset(lookAgain)
 		}
 	})
@@ -72,4 +80,9 @@ func (d *Daemon) report(s *session.Session, err error) {
 		fields = append(fields, contract.LogFieldErrorCode, string(record.Error.Code), contract.LogFieldError, record.Error.Message)
 	}
 	d.config.Logger.Info(contract.LogSessionEnded, fields...)
+	if record.State == api.Cancelled {
+		return // somebody's wish is neither a success nor a failure
+	}
+	tokens := record.Tokens.Input + record.Tokens.Output + record.Tokens.CacheRead + record.Tokens.CacheWrite
+	d.config.Metrics.SessionEnded(record.State == api.Succeeded, record.DurationSeconds, record.CostUSD, tokens)
 }

@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"berth/internal/api"
 	"berth/internal/claude"
 	"berth/internal/contract"
+	"berth/internal/gateway"
 	"berth/internal/session"
 	"berth/internal/workspace"
 )
@@ -23,6 +23,7 @@ type run struct {
 	session *session.Session
 	dirs    claude.Dirs
 	log     *slog.Logger
+	release func() // lets go of the session
 
 	told  chan struct{} // there may be more in inbox
 	ends  chan struct{} // closed when intent is no longer none
@@ -31,6 +32,9 @@ type run struct {
 	mu     sync.Mutex
 	inbox  []api.Event // messages that came since the run began
 	intent intent
+	until  time.Time // of parked
+	reason string    // of parked and noKey
+	heard  time.Time // when Claude Code last gave a sign of life; zero if it does not run
 
 	// The run's own goroutine's.
 	known   int             // messages of the session's log that the run has seen
@@ -39,6 +43,12 @@ type run struct {
 	late    int          // how many of unsent, the last ones, came during the run
 	result  *claude.Line // the last one of the turn that is going on or was the last
 	started bool         // it came as far as Claude Code
+
+	user     *claude.User
+	place    workspace.Place
+	restored bool   // the work dir was made anew from the volume
+	lost     int    // results of tools that came after the checkpoint that it was made from
+	unsaved  string // why the last checkpoint could not be made
 }
 
 func newRun(d *Daemon, s *session.Session) *run {
@@ -61,14 +71,48 @@ func (r *run) tell(message api.Event) {
 	}
 }
 
-// end tells the run to end. Of several reasons the first one counts, but a request to stop always does.
-func (r *run) end(why intent) {
+// end tells the run to end. Of several reasons the first one counts, but a request to stop always does, and so does the
+// loss of the session.
+func (r *run) end(why intent) { r.endWith(why, time.Time{}, "") }
+
+// endFor is end with words for it.
+func (r *run) endFor(why intent, reason string) { r.endWith(why, time.Time{}, reason) }
+
+// endAt ends the run, and has the session go on at a time.
+func (r *run) endAt(until time.Time, reason string) { r.endWith(parked, until, reason) }
+
+func (r *run) endWith(why intent, until time.Time, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.intent == none || why == cancel {
-		r.intent = why
+	if r.intent == none || why == fenced || why == cancel && r.intent != fenced {
+		r.intent, r.until, r.reason = why, until, reason
 	}
 	r.endIt.Do(func() { close(r.ends) })
+}
+
+// stuck reports whether Claude Code has been silent for so long that it will be started anew.
+func (r *run) stuck() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.heard.IsZero() && time.Since(r.heard) > r.daemon.config.Stall
+}
+
+// begin takes hold of the session, and takes it from the queue.
+func (r *run) begin() error {
+	release, err := r.session.Hold()
+	if err != nil {
+		return err
+	}
+	if record := r.session.Record(); record.State != api.Queued {
+		release()
+		return &session.StateError{ID: record.ID, Err: fmt.Errorf("it is %s already", record.State)}
+	}
+	if err := r.session.Move(api.Preparing, api.Event{}); err != nil {
+		release()
+		return err
+	}
+	r.release, r.known = release, r.session.Record().Messages
+	return nil
 }
 
 func (r *run) why() intent {
@@ -82,15 +126,19 @@ func (r *run) why() intent {
 func (r *run) do() {
 	state, event := r.attempt()
 	err := r.settle(state, event)
+	lost := errors.Is(err, session.ErrLost) || r.why() == fenced
+	r.release()
 	r.daemon.done(r)
 	switch now := r.session.State(); {
+	case lost:
+		r.log.Warn("another agent has taken the session over")
 	case err != nil:
 		r.log.Error("the session could not be ended", contract.LogFieldError, err)
 		r.daemon.volumeFailed(err)
 		r.daemon.readmitLater(r.session, lookAgain)
 	case now == api.Interrupted && r.why() != shutdown:
 		r.daemon.retry(r)
-	case now == api.Queued:
+	case now == api.Waiting, now == api.Queued:
 		r.daemon.readmitLater(r.session, 0)
 	}
 }
@@ -114,6 +162,9 @@ func (r *run) settle(state api.State, event api.Event) error {
 	}
 	err := r.session.Move(state, event)
 	r.daemon.report(r.session, err)
+	if err == nil && state == api.Interrupted {
+		r.daemon.config.Metrics.Interrupted()
+	}
 	return err
 }
 
@@ -121,26 +172,10 @@ func (r *run) settle(state api.State, event api.Event) error {
 func (r *run) attempt() (api.State, api.Event) {
 	ctx, cancelAll := context.WithCancel(context.Background())
 	defer cancelAll()
-	go func() {
-		select {
-		case <-r.ends:
-			cancelAll()
-		case <-ctx.Done():
-		}
-	}()
-	if err := r.prepare(ctx); err != nil {
-		return r.notStarted(err)
-	}
-	claimCtx, cancelClaim := context.WithTimeoutCause(ctx, claimTime, errors.New("30 s have passed"))
-	defer cancelClaim()
-	claim, err := claude.Take(claimCtx, r.session.ID(), r.dirs)
-	if err != nil {
-		return r.notStarted(err)
-	}
-	defer claim.Release()
-	transcript, err := claim.Transcript()
-	if err == nil {
-		err = r.catchUp(transcript)
+	go r.watchEnd(ctx, cancelAll)
+	claim, transcript, err := r.ready(ctx)
+	if claim != nil {
+		defer claim.Release()
 	}
 	if err != nil {
 		return r.notStarted(err)
@@ -161,6 +196,44 @@ func (r *run) attempt() (api.State, api.Event) {
 	return r.runClaude(claim)
 }
 
+// watchEnd has ctx done when the run is to end, or another daemon has taken the session over.
+func (r *run) watchEnd(ctx context.Context, cancelAll func()) {
+	select {
+	case <-r.session.Lost():
+		r.end(fenced)
+		cancelAll()
+	case <-r.ends:
+		cancelAll()
+	case <-ctx.Done():
+		return
+	}
+	// A run that ends may still lose the session.
+	<-ctx.Done()
+}
+
+// ready makes everything ready for Claude Code to start: no earlier process is left, work dir and transcript are there, and
+// the log has all that the transcript has. The claim is to be released if there is one.
+func (r *run) ready(ctx context.Context) (claim *claude.Claim, transcript *claude.Transcript, err error) {
+	if r.user, err = r.daemon.config.Isolation.User(r.dirs); err != nil {
+		return nil, nil, err
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, claimTime, errors.New("30 s have passed"))
+	defer cancel()
+	if claim, err = claude.Take(limited, r.session.ID(), r.dirs); err != nil {
+		return nil, nil, err
+	}
+	if err = r.prepare(ctx); err != nil {
+		return claim, nil, err
+	}
+	if _, err = claim.RestoreTranscript(r.session.TranscriptFile()); err != nil {
+		return claim, nil, err
+	}
+	if transcript, err = claim.Transcript(); err != nil {
+		return claim, nil, err
+	}
+	return claim, transcript, r.catchUp(transcript)
+}
+
 // notStarted decides what becomes of a session whose Claude Code could not be started.
 func (r *run) notStarted(err error) (api.State, api.Event) {
 	var said *api.Error
@@ -178,60 +251,15 @@ func (r *run) notStarted(err error) (api.State, api.Event) {
 	return api.Interrupted, api.Event{Reason: oneLine(err.Error())}
 }
 
-// prepare makes the session's work dir, once.
-func (r *run) prepare(ctx context.Context) error {
-	record := r.session.Record()
-	if record.Prepared {
-		_, err := os.Stat(r.dirs.Tree)
-		if errors.Is(err, fs.ErrNotExist) {
-			return api.Errorf(api.CodeWorkspaceLost, "its work dir %s is gone: %v", r.dirs.Tree, err)
-		}
-		return err
-	}
-	// An attempt that was cut off may have left something, beside the tree too.
-	if err := os.RemoveAll(r.dirs.Root); err != nil {
-		return err
-	}
-	if err := r.dirs.Make(); err != nil {
-		return err
-	}
-	branch := "main"
-	if record.Repo != "" {
-		branch = "berth/" + record.ID[len(record.ID)-12:]
-	}
-	base, err := workspace.Prepare(ctx, r.dirs.Tree, workspace.Source{Repo: record.Repo, Ref: record.Ref}, branch)
-	if err != nil {
-		if full := writable(r.dirs.Root); full != nil {
-			return fmt.Errorf("the work disk cannot be written: %w", full) // which is no fault of the session's
-		}
-		return err
-	}
-	if err := r.session.Prepared(base, branch, r.dirs.Tree); err != nil {
-		r.daemon.volumeFailed(err)
-		return err
-	}
-	return nil
-}
-
-// writable returns what is wrong with writing to a directory.
-func writable(dir string) error {
-	file, err := os.CreateTemp(dir, ".probe-*")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(make([]byte, 64<<10))
-	return errors.Join(err, file.Sync(), file.Close(), os.Remove(file.Name()))
-}
-
 // runClaude starts Claude Code and sees it to its end.
 func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
-	gateway := r.daemon.config.Gateway
-	token := gateway.Grant(r.session.ID())
-	defer gateway.Revoke(r.session.ID())
 	record := r.session.Record()
 	options := remaining(record)
+	token := r.daemon.models.Grant(r.session.ID(), gateway.Budget{LimitUSD: record.MaxBudgetUSD})
+	defer r.daemon.models.Revoke(r.session.ID())
 	process, err := claim.Start(&claude.Config{
-		CLI: r.daemon.config.CLI, Reaper: r.daemon.config.Reaper, Options: options, BaseURL: gateway.URL, Token: token,
+		CLI: r.daemon.config.CLI, Reaper: r.daemon.config.Reaper, Options: options, User: r.user,
+		BaseURL: r.daemon.config.ModelsURL, Token: token, Keep: r.keep, Kept: r.session.TranscriptSize(),
 	})
 	if err != nil {
 		return r.notStarted(err)
@@ -240,11 +268,47 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	if err := r.session.Move(api.Running, api.Event{Attempt: record.Attempts + 1}); err != nil {
 		r.end(volume)
 	}
-	r.attend(process, options)
-	return outcome(ending{
-		intent: r.why(), exit: process.Exit(), result: r.result, open: r.open(claim), keyed: gateway.Keyed,
-		options: record.Options, idle: r.session.Record().IdleStarts, cuts: record.Cuts,
-	})
+	if record.Attempts > 0 && record.Turns > 0 {
+		r.daemon.config.Metrics.Resumed()
+	}
+	saved := r.keepCheckpoints()
+	r.attend(process, saved, options)
+	exit := process.Exit()
+	why := r.why()
+	saved.end(why == shutdown || why == fenced)
+	if why != fenced {
+		r.checkpoint(context.Background())
+	}
+	state, event := outcome(r.ending(exit, record, r.open(claim)))
+	if state == api.Succeeded || state == api.Failed && event.Error.Code.Limit() {
+		r.deliver()
+	}
+	return state, event
+}
+
+// ending is what the run saw.
+func (r *run) ending(exit claude.Exit, before session.Record, open int) ending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := ending{
+		intent: r.intent, until: r.until, reason: r.reason, exit: exit, result: r.result, open: open,
+		options: before.Options, idle: r.session.Record().IdleStarts, cuts: before.Cuts,
+	}
+	if limit, exceeded := r.daemon.models.Exceeded(r.session.ID()); exceeded {
+		e.limit = &limit
+	}
+	return e
+}
+
+// keep keeps a part of the transcript on the volume.
+func (r *run) keep(at int64, part []byte) error {
+	err := r.session.KeepTranscript(at, part)
+	if err != nil {
+		// Without it on the volume a step is not done.
+		r.daemon.volumeFailed(err)
+		r.end(volume)
+	}
+	return err
 }
 
 // open counts the messages that were not answered: neither said to be completed, nor in a transcript whose last turn has
@@ -277,7 +341,7 @@ func (r *run) take() {
 
 // attend sees Claude Code through its turns: it writes down what it says, hands it messages, and ends it
 // when its input, its time or the agent's does.
-func (r *run) attend(process *claude.Process, options api.Options) {
+func (r *run) attend(process *claude.Process, saved *checkpointing, options api.Options) {
 	watch := newWatch(r.daemon.config, options.TimeoutSeconds)
 	defer watch.stop()
 	r.sendAll(process)
@@ -290,6 +354,9 @@ func (r *run) attend(process *claude.Process, options api.Options) {
 			}
 			watch.heard(&line)
 			r.hear(&line)
+			if line.Type == "result" {
+				saved.now()
+			}
 		case <-r.told:
 			r.take()
 			r.sendAll(process)
@@ -299,7 +366,9 @@ func (r *run) attend(process *claude.Process, options api.Options) {
 		case <-watch.timeout.C:
 			r.end(timeout)
 		case <-watch.stall.C:
-			r.end(stalled)
+			if !watch.forgive(r.daemon.models.Active(r.session.ID())) {
+				r.end(stalled)
+			}
 		case <-watch.linger.C:
 			r.end(lingered)
 		}
@@ -336,6 +405,9 @@ func (r *run) hear(line *claude.Line) {
 			r.end(volume)
 		}
 	}
+	r.mu.Lock()
+	r.heard = time.Now()
+	r.mu.Unlock()
 	switch line.Type {
 	case "command_lifecycle":
 		if _, ours := r.sent[line.Command]; ours && line.Answers() {

@@ -39,6 +39,16 @@ func (w *watch) heard(line *claude.Line) {
 	}
 }
 
+// forgive reports whether a silence is excused, because a request to the model shows a sign of life: then it may last longer.
+func (w *watch) forgive(active time.Time) bool {
+	left := w.stallAfter - time.Since(active)
+	if active.IsZero() || left <= 0 {
+		return false
+	}
+	w.stall.Reset(left)
+	return true
+}
+
 func (w *watch) stop() {
 	w.timeout.Stop()
 	w.stall.Stop()

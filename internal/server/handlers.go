@@ -3,11 +3,14 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -36,12 +39,17 @@ func (id sessionID) Resolve(huma.Context) []error {
 type (
 	sessionAnswer struct{ Body api.Session }
 	createdAnswer struct {
+		Status   int
 		Location string `header:"Location" doc:"The session's path"`
 		Body     api.Session
 	}
 	listAnswer   struct{ Body api.SessionList }
 	statusAnswer struct{ Body api.Status }
-	createInput  struct{ Body api.NewSession }
+	spendAnswer  struct{ Body api.SpendReport }
+	createInput  struct {
+		Key  string `header:"Idempotency-Key" maxLength:"255" doc:"A name for this request: sent again with the same task, it makes no second session"`
+		Body api.NewSession
+	}
 	sessionInput struct {
 		ID sessionID `path:"id" doc:"The session's id, a UUID"`
 	}
@@ -54,9 +62,20 @@ type (
 		Body *api.Resumption
 	}
 	listInput struct {
-		State []string `query:"state,explode" doc:"Only sessions in one of these states; several may also be separated by commas"`
+		State         []string  `query:"state,explode" doc:"Only sessions in one of these states; several may also be separated by commas"`
+		Repo          string    `query:"repo" doc:"Only sessions with this repository"`
+		CreatedAfter  time.Time `query:"created_after" doc:"Only sessions made after this time"`
+		CreatedBefore time.Time `query:"created_before" doc:"Only sessions made before this time"`
+		Order         string    `query:"order" enum:"oldest,newest" default:"oldest" doc:"Which come first"`
+		After         string    `query:"after" doc:"Only sessions that come after this one: 'next' of the page before"`
+		Limit         int       `query:"limit" minimum:"0" maximum:"1000" doc:"The most sessions of a page; 0 is no limit"`
 	}
-	diffInput struct {
+	bundleInput struct {
+		ID   sessionID `path:"id" doc:"The session's id, a UUID"`
+		Full bool      `query:"full" doc:"With the whole history, and not only what its origin lacks"`
+	}
+	bundleAnswer struct{ Body func(huma.Context) }
+	diffInput    struct {
 		ID     sessionID `path:"id" doc:"The session's id, a UUID"`
 		Format string    `query:"format" enum:"json,patch" doc:"patch is the patch alone, as text; so is Accept: text/x-diff"`
 		Accept string    `header:"Accept"`
@@ -70,14 +89,16 @@ type (
 // register adds the operations to an API and its description.
 func (h *handlers) register(to huma.API) {
 	add(to, http.MethodGet, "/v1/status", "status", "How the agent is", http.StatusOK, h.status)
+	add(to, http.MethodGet, "/v1/spend", "spend", "What was spent on the model", http.StatusOK, h.spend)
 	add(to, http.MethodPost, "/v1/sessions", "create", "Hand in a task", http.StatusCreated, h.create)
-	add(to, http.MethodGet, "/v1/sessions", "list", "List sessions, the oldest first", http.StatusOK, h.list)
+	add(to, http.MethodGet, "/v1/sessions", "list", "List sessions", http.StatusOK, h.list)
 	add(to, http.MethodGet, "/v1/sessions/{id}", "show", "One session", http.StatusOK, h.show)
 	add(to, http.MethodPost, "/v1/sessions/{id}/messages", "send", "Send a session a message", http.StatusAccepted, h.send)
 	add(to, http.MethodPost, "/v1/sessions/{id}/stop", "stop", "Cancel a session", http.StatusAccepted, h.stop)
 	add(to, http.MethodPost, "/v1/sessions/{id}/resume", "resume", "Take up an ended session again", http.StatusAccepted, h.resume)
 	add(to, http.MethodGet, "/v1/sessions/{id}/events", "events", "A session's events, as server-sent events", http.StatusOK, h.events, describeEvents)
 	add(to, http.MethodGet, "/v1/sessions/{id}/diff", "diff", "What a session changed", http.StatusOK, h.diff, describeDiff(to))
+	add(to, http.MethodGet, "/v1/sessions/{id}/bundle", "bundle", "A session's work as a git bundle, as of its last checkpoint", http.StatusOK, h.bundle, describeBundle)
 }
 
 // add registers one operation. The body's size is limited by limitBody, and not by huma once more.
@@ -106,29 +127,66 @@ func (h *handlers) create(ctx context.Context, in *createInput) (*createdAnswer,
 	if err := in.Body.Check(); err != nil {
 		return nil, refused(h.log, err)
 	}
-	session, err := h.agent.Create(ctx, in.Body)
+	session, created, err := h.agent.Create(ctx, in.Body, in.Key)
 	if err != nil {
 		return nil, refused(h.log, err)
 	}
-	return &createdAnswer{Location: "/v1/sessions/" + session.ID, Body: session}, nil
+	answer := &createdAnswer{Status: http.StatusCreated, Location: "/v1/sessions/" + session.ID, Body: session}
+	if !created {
+		answer.Status = http.StatusOK
+	}
+	return answer, nil
+}
+
+func (h *handlers) spend(ctx context.Context, _ *struct{}) (*spendAnswer, error) {
+	return &spendAnswer{Body: h.agent.Spend(ctx)}, nil
 }
 
 func (h *handlers) list(_ context.Context, in *listInput) (*listAnswer, error) {
-	var states []api.State
+	query := api.ListQuery{
+		Repo: in.Repo, CreatedAfter: in.CreatedAfter, CreatedBefore: in.CreatedBefore,
+		Newest: in.Order == "newest", After: in.After, Limit: in.Limit,
+	}
 	for _, names := range in.State {
 		for name := range strings.SplitSeq(names, ",") {
 			state := api.State(strings.TrimSpace(name))
 			if !slices.Contains(api.States, state) {
 				return nil, refuse(api.CodeBadRequest, "there is no state %.40q: the states are %v", name, api.States)
 			}
-			states = append(states, state)
+			query.States = append(query.States, state)
 		}
 	}
-	sessions := h.agent.Sessions(states...)
-	if sessions == nil {
-		sessions = []api.Session{}
+	return &listAnswer{Body: h.agent.Sessions(query)}, nil
+}
+
+// bundle answers with the bundle as it is made. What is wrong before its first byte is an ordinary answer.
+func (h *handlers) bundle(ctx context.Context, in *bundleInput) (*bundleAnswer, error) {
+	// A bundle is short of what a session added, but may be long; it is made on disk, so that its first byte comes late and
+	// nothing goes wrong after it but the connection.
+	file, err := os.CreateTemp("", "berth-bundle-*")
+	if err != nil {
+		return nil, refused(h.log, err)
 	}
-	return &listAnswer{Body: api.SessionList{Sessions: sessions}}, nil
+	_ = os.Remove(file.Name()) // it lives as long as it is open
+	if err = h.agent.Bundle(ctx, string(in.ID), in.Full, file); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, refused(h.log, err)
+	}
+	return &bundleAnswer{Body: func(answer huma.Context) {
+		defer file.Close() //nolint:errcheck // it was only read
+		answer.SetHeader("Content-Type", "application/x-git-bundle")
+		_, _ = io.Copy(answer.BodyWriter(), file) // a client that is gone misses nothing
+	}}, nil
+}
+
+func describeBundle(operation *huma.Operation) {
+	operation.Responses["200"] = &huma.Response{
+		Description: "OK",
+		Content:     map[string]*huma.MediaType{"application/x-git-bundle": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
+	}
 }
 
 func (h *handlers) show(_ context.Context, in *sessionInput) (*sessionAnswer, error) {

@@ -116,7 +116,7 @@ func TestHostileRequests(t *testing.T) {
 }
 
 func TestWithoutATokenNobodyIsAnswered(t *testing.T) {
-	h := server.New(&fakeAgent{}, "", nil)
+	h := server.New(&fakeAgent{}, metrics, "", nil)
 	for _, authorization := range []string{"", "Bearer", "Bearer "} {
 		r := request("GET", "/v1/status", "")
 		r.Header.Set("Authorization", authorization)

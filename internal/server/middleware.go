@@ -18,6 +18,7 @@ import (
 const (
 	pathHealth  = "/healthz"
 	pathReady   = "/readyz"
+	pathMetrics = "/metrics"
 	pathOpenAPI = "/openapi"
 )
 

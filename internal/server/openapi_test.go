@@ -37,8 +37,10 @@ func TestDescription(t *testing.T) {
 	want := []string{
 		"GET /v1/sessions",
 		"GET /v1/sessions/{id}",
+		"GET /v1/sessions/{id}/bundle",
 		"GET /v1/sessions/{id}/diff",
 		"GET /v1/sessions/{id}/events",
+		"GET /v1/spend",
 		"GET /v1/status",
 		"POST /v1/sessions",
 		"POST /v1/sessions/{id}/messages",

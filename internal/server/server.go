@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"net"
@@ -27,10 +28,13 @@ import (
 type Agent interface {
 	// Status tells how the agent is.
 	Status(ctx context.Context) api.Status
-	// Create puts a task into the queue. It has to last once Create has returned.
-	Create(ctx context.Context, task api.NewSession) (api.Session, error)
-	// Sessions lists sessions, the oldest first; with states, only those in one of them.
-	Sessions(states ...api.State) []api.Session
+	// Spend tells what was spent on the model.
+	Spend(ctx context.Context) api.SpendReport
+	// Create puts a task into the queue. It has to last once Create has returned. For a key that is not empty it does so
+	// once: for the same task again it returns the session that is there, and created is false.
+	Create(ctx context.Context, task api.NewSession, key string) (session api.Session, created bool, err error)
+	// Sessions lists sessions.
+	Sessions(query api.ListQuery) api.SessionList
 	// Session returns one session.
 	Session(id string) (api.Session, error)
 	// Send gives a session a message.
@@ -41,6 +45,8 @@ type Agent interface {
 	Resume(ctx context.Context, id string, with api.Resumption) (api.Session, error)
 	// Diff tells what a session changed.
 	Diff(ctx context.Context, id string) (api.Diff, error)
+	// Bundle writes a git bundle with a session's work. An error before the first byte is answered as any other.
+	Bundle(ctx context.Context, id string, full bool, w io.Writer) error
 	// Events returns the session's events from index from on, each as the JSON line of its log; with
 	// follow it goes on until the session has ended or ctx is done.
 	Events(ctx context.Context, id string, from int, follow bool) (iter.Seq2[json.RawMessage, error], error)
@@ -59,8 +65,8 @@ const (
 )
 
 // New makes the handler of an agent's API. Every request but those for health and for the description
-// needs the token; with an empty token none is answered. What goes wrong inside is logged.
-func New(agent Agent, token string, logger *slog.Logger) http.Handler {
+// needs the token; with an empty token none is answered. What goes wrong inside is logged. metrics are served at /metrics.
+func New(agent Agent, metrics http.Handler, token string, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("berthd", "1")
 	config.Info.Description = "Sessions of Claude Code, and what they say. Errors are {code, message} with the status that fits."
@@ -78,6 +84,7 @@ func New(agent Agent, token string, logger *slog.Logger) http.Handler {
 	(&handlers{agent: agent, log: logger}).register(operations)
 	describe(mux, operations.OpenAPI())
 	health(mux, agent)
+	mux.Handle("GET "+pathMetrics, metrics)
 
 	handler := limitBody(exactly(mux))
 	handler = authenticate(token, handler)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -31,6 +33,8 @@ type fakeAgent struct {
 	err    error
 	diff   api.Diff
 	states []api.State
+	query  api.ListQuery
+	key    string
 	task   api.NewSession
 	from   int
 	follow bool
@@ -53,15 +57,30 @@ func (a *fakeAgent) session(call, id string) (api.Session, error) {
 
 func (a *fakeAgent) Status(context.Context) api.Status { return a.status }
 
-func (a *fakeAgent) Create(_ context.Context, task api.NewSession) (api.Session, error) {
-	a.task = task
-	return a.session("create", id)
+func (a *fakeAgent) Create(_ context.Context, task api.NewSession, key string) (api.Session, bool, error) {
+	again := key != "" && a.key == key
+	a.task, a.key = task, key
+	session, err := a.session("create", id)
+	return session, !again, err
 }
 
-func (a *fakeAgent) Sessions(states ...api.State) []api.Session {
+func (a *fakeAgent) Sessions(query api.ListQuery) api.SessionList {
 	a.note("list")
-	a.states = states
-	return nil
+	a.states, a.query = query.States, query
+	return api.SessionList{Sessions: []api.Session{}}
+}
+
+func (a *fakeAgent) Spend(context.Context) api.SpendReport {
+	a.note("spend")
+	return api.SpendReport{}
+}
+
+func (a *fakeAgent) Bundle(_ context.Context, _ string, full bool, w io.Writer) error {
+	a.note("bundle")
+	if a.err == nil {
+		_, a.err = fmt.Fprint(w, "a bundle", full)
+	}
+	return a.err
 }
 
 func (a *fakeAgent) Session(id string) (api.Session, error) { return a.session("show", id) }
@@ -89,10 +108,12 @@ func (a *fakeAgent) Events(_ context.Context, _ string, from int, follow bool) (
 	return a.events, a.err
 }
 
+var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "berth_heartbeat 1") })
+
 // handler is the API of an agent, and what it logs.
 func handler(agent server.Agent) (http.Handler, *bytes.Buffer) {
 	logged := new(bytes.Buffer)
-	return server.New(agent, token, slog.New(slog.NewTextHandler(logged, nil))), logged
+	return server.New(agent, metrics, token, slog.New(slog.NewTextHandler(logged, nil))), logged
 }
 
 // request makes a request as berth would send it.
@@ -136,6 +157,9 @@ func TestOperations(t *testing.T) {
 	}{
 		{"POST", "/v1/sessions", `{"prompt":"x","repo":"https://h/p","ref":"main","model":"opus[1m]","max_turns":3,"max_budget_usd":0.5,"timeout_seconds":60}`, 201, "create"},
 		{"GET", "/v1/sessions", "", 200, "list"},
+		{"GET", "/v1/sessions?order=newest&limit=3&after=" + id + "&repo=https://h/p&created_after=2026-01-02T03:04:05Z", "", 200, "list"},
+		{"GET", "/v1/spend", "", 200, "spend"},
+		{"GET", "/v1/sessions/" + id + "/bundle?full=true", "", 200, "bundle"},
 		{"GET", "/v1/sessions/" + id, "", 200, "show"},
 		{"POST", "/v1/sessions/" + id + "/messages", `{"text":"go on"}`, 202, "send"},
 		{"POST", "/v1/sessions/" + id + "/stop", "", 202, "stop"},
@@ -165,7 +189,7 @@ func TestListFiltersByState(t *testing.T) {
 	if want := []api.State{api.Queued, api.Running, api.Failed}; w.Code != 200 || !slices.Equal(agent.states, want) {
 		t.Errorf("status %d, states %v, want %v", w.Code, agent.states, want)
 	}
-	if body := strings.TrimSpace(w.Body.String()); body != `{"sessions":[]}` {
+	if body := strings.TrimSpace(w.Body.String()); body != `{"sessions":[],"next":""}` {
 		t.Errorf("no sessions are %s", body)
 	}
 }

@@ -36,7 +36,7 @@ func FuzzLog(f *testing.F) {
 		must(t, os.Mkdir(dir, 0o700))
 		must(t, os.WriteFile(filepath.Join(dir, snapshotFile), snapshot, 0o600))
 		must(t, os.WriteFile(filepath.Join(dir, logFile), log, 0o600))
-		s, err := open(dir, newClock().now)
+		s, err := open(dir, newClock().now, self())
 		if err != nil {
 			left, err := os.ReadFile(filepath.Join(dir, logFile))
 			must(t, err)
@@ -55,7 +55,6 @@ func FuzzLog(f *testing.F) {
 		if count != s.Record().Events {
 			t.Fatalf("%d events are said to be %d", count, s.Record().Events)
 		}
-		must(t, s.log.close())
 	})
 }
 

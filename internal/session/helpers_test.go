@@ -87,7 +87,7 @@ func one(t *testing.T) (*Store, *Session) {
 			t.Error(err)
 		}
 	})
-	s, err := store.Create(api.NewSession{Prompt: "do it"}, "m0")
+	s, _, err := store.Create(api.NewSession{Prompt: "do it"}, "m0", "")
 	must(t, err)
 	return store, s
 }
@@ -115,8 +115,9 @@ func fold(t failer, text []byte, known Record) Record {
 		var event api.Event
 		must(t, json.Unmarshal(line, &event))
 		must(t, sum.apply(&event))
-		sum.LogSize += int64(len(line))
+		sum.noteLine(line)
 	}
+	sum.LastLine, sum.LastSum = known.LastLine, known.LastSum // of several lines that were written together
 	return sum
 }
 
@@ -126,6 +127,15 @@ func consistent(t failer, s *Session) {
 	if difference := cmp.Diff(fold(t, logOf(t, s), s.Record()), s.Record()); difference != "" {
 		t.Fatalf("the record is not the fold of the log:\n%s", difference)
 	}
+}
+
+var prepared = api.Event{Type: api.EventPrepared, Base: "base", Branch: "main", WorkDir: "tree", Disk: "disk"}
+
+func held(t *testing.T, s *Session) {
+	t.Helper()
+	release, err := s.Hold()
+	must(t, err)
+	t.Cleanup(release)
 }
 
 func claudeLine(format string, args ...any) api.Event {

@@ -20,14 +20,13 @@ import (
 // SyncAfter is how long a line may be written but not yet on the disk, if nobody was promised more.
 const SyncAfter = time.Second
 
-// eventLog is a file of lines that only grows. Appending is for one owner at a time; reading is for anybody,
-// each at a pace of their own: a reader holds nothing that an append waits for.
+// eventLog is a file of lines that only grows. Appending is for one owner at a time, between take and rest; reading is
+// for anybody, each at a pace of their own: a reader holds nothing that an append waits for.
 type eventLog struct {
 	path string
 
 	mu      sync.Mutex
-	file    *os.File      // nil until the first append, and after rest
-	closed  bool          // nothing may be appended any more
+	file    *os.File      // the owner's; nil if this is none
 	failed  error         // of a sync that nobody waited for; the system tells it only once
 	size    int64         // bytes of whole lines; what lies beyond is to be cut off
 	torn    bool          // something may lie beyond size
@@ -35,38 +34,86 @@ type eventLog struct {
 	grown   chan struct{} // closed and replaced when size grows
 }
 
-// openLog reads the lines of a log from a byte on, which must not be beyond its end, and tells each to visit. It cuts
-// off what a crash leaves at the end: a line without its end, and blocks that the disk never wrote, which read as
-// zeros, unless something follows them that was promised to somebody.
-func openLog(path string, from int64, visit func(line []byte) error) (*eventLog, error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+func newLog(path string) *eventLog { return &eventLog{path: path, grown: make(chan struct{})} }
+
+// take opens the file for appending. What was appended by others is not known before the next read.
+func (l *eventLog) take() error {
+	file, err := os.OpenFile(l.path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer file.Close() //nolint:errcheck // nothing was written, or Sync said so
-	opened := &eventLog{path: path, size: from, grown: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.file, l.failed = file, nil
+	return nil
+}
+
+// current reports whether the owner's file is still the log. A file whose state cannot be told is taken for it.
+func (l *eventLog) current() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return false
+	}
+	mine, err := l.file.Stat()
+	if err != nil {
+		return true
+	}
+	named, err := os.Stat(l.path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return os.SameFile(mine, named)
+}
+
+// read reads the lines on from the log's size, and tells each to visit. It stops before what a crash leaves at the end: a line
+// without its end, and blocks that the disk never wrote, which read as zeros, unless something follows them that was
+// promised to somebody.
+func (l *eventLog) read(visit func(line []byte) error) error {
+	from, _ := l.extent()
+	info, err := os.Stat(l.path)
+	if err != nil || info.Size() == from {
+		return err
+	}
+	file, err := os.Open(l.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
 	if _, err := file.Seek(from, io.SeekStart); err != nil {
-		return nil, err
+		return err
 	}
 	reader := bufio.NewReader(file)
-	for {
+	for size := from; ; {
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			opened.torn = len(line) > 0 && opened.size > 0 // else it is no log at all, and left alone
-			return opened, opened.mend(file)
+			l.grow(size, len(line) > 0 && size > 0) // else it is no log at all, and left alone
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		err = visit(bytes.TrimSuffix(line, []byte("\n")))
-		if errors.Is(err, ErrDamaged) && opened.size > 0 && bytes.IndexByte(line, 0) >= 0 && !promised(reader) {
-			opened.torn = true
-			return opened, opened.mend(file)
+		if errors.Is(err, ErrDamaged) && size > 0 && bytes.IndexByte(line, 0) >= 0 && !promised(reader) {
+			l.grow(size, true)
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		opened.size += int64(len(line))
+		size += int64(len(line))
+	}
+}
+
+// grow tells readers how far the log goes.
+func (l *eventLog) grow(size int64, torn bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.torn = torn
+	if size != l.size {
+		l.size = size
+		close(l.grown)
+		l.grown = make(chan struct{})
 	}
 }
 
@@ -89,19 +136,12 @@ func promised(reader *bufio.Reader) bool {
 func (l *eventLog) append(lines []byte, sync bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if l.file == nil {
 		return fs.ErrClosed
 	}
 	if err := l.failed; err != nil {
 		l.failed = nil
 		return err
-	}
-	if l.file == nil {
-		file, err := os.OpenFile(l.path, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		l.file = file
 	}
 	if err := l.mend(l.file); err != nil {
 		return err
@@ -137,6 +177,13 @@ func (l *eventLog) mend(file *os.File) error {
 	return nil
 }
 
+// cut is mend, for an owner that has just read the log.
+func (l *eventLog) cut() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mend(l.file)
+}
+
 func (l *eventLog) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,7 +200,7 @@ func (l *eventLog) stopTimer() {
 	}
 }
 
-// rest closes the file until the next append, with everything on the disk.
+// rest closes the file until it is taken again, with everything on the disk.
 func (l *eventLog) rest() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,14 +211,6 @@ func (l *eventLog) rest() error {
 	err := errors.Join(l.file.Sync(), l.file.Close())
 	l.file = nil
 	return err
-}
-
-// close rests the log for good.
-func (l *eventLog) close() error {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
-	return l.rest()
 }
 
 // extent returns how far the log goes, and a channel that is closed when it goes further.
@@ -185,13 +224,8 @@ func (l *eventLog) extent() (int64, <-chan struct{}) {
 // further ones.
 func (l *eventLog) lines(ctx context.Context, from int, more func() bool) iter.Seq2[json.RawMessage, error] {
 	return func(yield func(json.RawMessage, error) bool) {
-		file, err := os.Open(l.path)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer file.Close() //nolint:errcheck // it was only read
-		at := cursor{path: l.path, file: file, reader: bufio.NewReader(nil)}
+		at := cursor{path: l.path, reader: bufio.NewReader(nil)}
+		defer at.close()
 		for {
 			size, grown := l.extent()
 			if !at.advance(size, from, yield) {
@@ -220,14 +254,39 @@ type cursor struct {
 	reader *bufio.Reader
 	read   int64 // bytes
 	index  int   // lines
+	anew   bool  // the file was just opened once more
+}
+
+func (c *cursor) close() {
+	if c.file != nil {
+		_ = c.file.Close() // it was only read
+		c.file = nil
+	}
 }
 
 // advance reads on to a byte, and yields the lines from an index on. It reports false when the sequence is over.
 func (c *cursor) advance(size int64, from int, yield func(json.RawMessage, error) bool) bool {
-	// Never a byte beyond: what lies there may be cut off and written anew.
-	c.reader.Reset(io.NewSectionReader(c.file, c.read, size-c.read))
+	again := false
 	for c.read < size {
+		if c.file == nil {
+			file, err := os.Open(c.path)
+			if err != nil {
+				yield(nil, err)
+				return false
+			}
+			c.file = file
+		}
+		if !again {
+			// Never a byte beyond: what lies there may be cut off and written anew.
+			c.reader.Reset(io.NewSectionReader(c.file, c.read, size-c.read))
+		}
 		line, err := c.reader.ReadBytes('\n')
+		if errors.Is(err, io.EOF) && !c.anew {
+			c.close() // the log is another file now, with the same beginning
+			c.anew, again = true, false
+			continue
+		}
+		again, c.anew = true, false
 		if err != nil {
 			yield(nil, fmt.Errorf("reading %s: %w", c.path, err))
 			return false

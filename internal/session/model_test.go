@@ -24,7 +24,7 @@ func TestASessionIsTheFoldOfItsLog(t *testing.T) {
 		defer os.RemoveAll(dir)
 		clock := newClock()
 		store := openStore(t, dir, clock.now)
-		s, err := store.Create(api.NewSession{Prompt: "do it"}, "m0")
+		s, _, err := store.Create(api.NewSession{Prompt: "do it"}, "m0", "")
 		must(t, err)
 		id := s.ID()
 		step := func(allowed bool, do func() error) {
@@ -77,7 +77,7 @@ func TestASessionIsTheFoldOfItsLog(t *testing.T) {
 				line := rapid.SampledFrom(lines).Draw(t, "line")
 				step(true, func() error { return s.Append(api.Event{Type: api.EventClaude, Claude: []byte(line)}) })
 			},
-			"prepared": func(*rapid.T) { step(true, func() error { return s.Prepared("base", "main", "tree") }) },
+			"prepared": func(*rapid.T) { step(true, func() error { return s.Append(prepared) }) },
 			"clock": func(t *rapid.T) {
 				clock.advance(time.Duration(rapid.IntRange(-3600, 3600).Draw(t, "seconds")) * time.Second)
 			},
@@ -114,7 +114,7 @@ var lines = []string{
 func TestDurationsAreThoseOfWork(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
 	store := openStore(t, dir, clock.now)
-	s, err := store.Create(api.NewSession{Prompt: "do it"}, "m0")
+	s, _, err := store.Create(api.NewSession{Prompt: "do it"}, "m0", "")
 	must(t, err)
 	start(t, s)
 	clock.advance(10 * time.Second)

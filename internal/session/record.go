@@ -3,27 +3,43 @@ package session
 import (
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
+	"os"
 	"time"
 
 	"berth/internal/api"
 )
 
 // Version is the version of the format of a session's files. A daemon reads no newer one.
-const Version = 1
+//
+//	1  the work dir, its base and its branch were in the snapshot alone
+//	2  they are in events; events have epochs, and costs come from requests
+const Version = 2
 
 // Record is what the events of a session add up to, and what is known beside them: the task, and what Prepared was told.
 // It is session.json.
 type Record struct {
-	Version int   `json:"version"`
-	LogSize int64 `json:"log_size"` // how many bytes of the log are added up here
+	Version  int    `json:"version"`
+	LogSize  int64  `json:"log_size"`  // how many bytes of the log are added up here
+	LastLine int64  `json:"last_line"` // how many of them are the last write's
+	LastSum  uint32 `json:"last_sum"`  // CRC-32C of those
+	Epoch    int    `json:"epoch"`     // the last owner's that wrote
 
 	api.Session
 
-	// Base is the commit that the session started from, and Prepared that its work dir has been made.
-	Base     string `json:"base"`
-	Prepared bool   `json:"prepared"`
+	// IdempotencyKey is what the client called its request to create the session; TaskSum is a hash of that request.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	TaskSum        string `json:"task_sum,omitempty"`
+
+	// Base is the commit that the session started from, Prepared that its work dir has been made, and Disk where.
+	Base       string `json:"base"`
+	Prepared   bool   `json:"prepared"`
+	Disk       string `json:"disk"`
+	Checkpoint string `json:"checkpoint"` // the last one's commit
+	Metered    bool   `json:"metered"`    // its cost is that of its requests, and not what Claude Code reckons
 
 	Messages  int  `json:"messages"`   // how many messages it was sent
+	Unheard   bool `json:"unheard"`    // it has ended with a message that nobody has heard
 	StopAsked bool `json:"stop_asked"` // somebody asked for its end, since it was last queued
 
 	AskedAt     time.Time `json:"asked_at"`     // when it last went to the queue because somebody asked
@@ -38,13 +54,39 @@ type Record struct {
 
 // unheard is the record without what the events added up to.
 func (r *Record) unheard() Record {
-	return Record{
-		Version: r.Version, Base: r.Base, Prepared: r.Prepared,
-		Session: api.Session{
-			ID: r.ID, Prompt: r.Prompt, Repo: r.Repo, Ref: r.Ref, Options: r.Options, CreatedAt: r.CreatedAt,
-			WorkDir: r.WorkDir, Branch: r.Branch, PullRequest: r.PullRequest,
-		},
+	known := Record{
+		Version: r.Version, IdempotencyKey: r.IdempotencyKey, TaskSum: r.TaskSum,
+		Session: api.Session{ID: r.ID, Prompt: r.Prompt, Repo: r.Repo, Ref: r.Ref, Options: r.Options, CreatedAt: r.CreatedAt},
 	}
+	if r.Version == 1 {
+		known.Base, known.Prepared, known.WorkDir, known.Branch = r.Base, r.Prepared, r.WorkDir, r.Branch
+	}
+	return known
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// noteLine adds a write to what is known of the log's extent.
+func (r *Record) noteLine(lines []byte) {
+	r.LogSize += int64(len(lines))
+	r.LastLine, r.LastSum = int64(len(lines)), crc32.Checksum(lines, castagnoli)
+}
+
+// matches reports whether the record is of this log: its last write is where it should be.
+func (r *Record) matches(path string) (bool, error) {
+	if r.LastLine == 0 { // of format 1, or empty
+		return true, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	last := make([]byte, r.LastLine)
+	if _, err := file.ReadAt(last, r.LogSize-r.LastLine); err != nil {
+		return false, err
+	}
+	return crc32.Checksum(last, castagnoli) == r.LastSum, nil
 }
 
 // apply adds an event up, or says why it cannot happen now.
@@ -58,17 +100,46 @@ func (r *Record) apply(event *api.Event) error {
 		r.hear(event.Claude)
 	case api.EventMessage:
 		r.Messages++
+		r.Unheard = r.State.Ended()
 		if event.Options != nil {
 			r.Options = merged(r.Options, *event.Options)
 		}
 	case api.EventStop:
 		r.StopAsked = true
+	case api.EventPrepared:
+		r.Prepared, r.Base, r.Branch = true, event.Base, event.Branch
+		r.WorkDir, r.Disk = event.WorkDir, event.Disk
+	case api.EventRestore:
+		r.WorkDir, r.Disk = event.WorkDir, event.Disk
+	case api.EventCheckpoint:
+		if event.Checkpoint != nil {
+			r.Checkpoint = event.Checkpoint.Commit
+		}
+	case api.EventDelivery:
+		if event.Delivery != nil && event.Delivery.PullRequest != "" {
+			r.PullRequest = event.Delivery.PullRequest
+		}
+	case api.EventRequest:
+		if event.Request != nil {
+			r.charge(event.Request)
+		}
 	case api.EventNotice:
 	default: // of a later version of berth
 	}
 	r.Events++
 	r.LastEventAt = event.Time
+	r.Epoch = max(r.Epoch, event.Epoch)
 	return nil
+}
+
+// charge adds up what a request to the model has cost. From the first one on, what Claude Code reckons does not count.
+func (r *Record) charge(request *api.Request) {
+	r.Metered = true
+	r.CostUSD += request.CostUSD
+	r.Tokens.Input += request.Tokens.Input
+	r.Tokens.Output += request.Tokens.Output
+	r.Tokens.CacheRead += request.Tokens.CacheRead
+	r.Tokens.CacheWrite += request.Tokens.CacheWrite
 }
 
 // move adds up a change of state. The first event of a session takes it from no state to queued.
@@ -87,7 +158,7 @@ func (r *Record) move(event *api.Event) error {
 		r.DurationSeconds += worked
 		r.AskSeconds += worked
 	}
-	r.State = to
+	r.State, r.WaitingUntil, r.Unheard = to, nil, event.Unheard && to.Ended()
 	switch to {
 	case api.Queued:
 		if from == "" || from.Ended() {
@@ -110,7 +181,11 @@ func (r *Record) move(event *api.Event) error {
 		if event.Cut {
 			r.Cuts++
 		}
+		if event.Blameless && r.IdleStarts > 0 {
+			r.IdleStarts--
+		}
 	case api.Waiting:
+		r.WaitingUntil, r.IdleStarts = event.Until, 0
 	}
 	return nil
 }
@@ -156,6 +231,9 @@ func (r *Record) hear(line json.RawMessage) {
 // spend takes over what Claude Code reckons that the session has cost so far. Both figures go on across
 // --resume, but a killed process loses its share: they never go back.
 func (r *Record) spend(cost float64, usage map[string]modelUse) {
+	if r.Metered {
+		return
+	}
 	r.CostUSD = max(r.CostUSD, cost)
 	var sum api.Tokens
 	for _, use := range usage {
@@ -194,6 +272,21 @@ func merged(options, with api.Options) api.Options {
 	}
 	if with.TimeoutSeconds != 0 {
 		options.TimeoutSeconds = with.TimeoutSeconds
+	}
+	if len(with.AllowedTools) > 0 {
+		options.AllowedTools = with.AllowedTools
+	}
+	if len(with.DisallowedTools) > 0 {
+		options.DisallowedTools = with.DisallowedTools
+	}
+	if with.AppendSystemPrompt != "" {
+		options.AppendSystemPrompt = with.AppendSystemPrompt
+	}
+	if len(with.MCPServers) > 0 {
+		options.MCPServers = with.MCPServers
+	}
+	if len(with.Settings) > 0 {
+		options.Settings = with.Settings
 	}
 	return options
 }

@@ -24,12 +24,19 @@ const (
 
 // Session is a session on the volume. Its methods may be called at the same time.
 type Session struct {
-	dir string
-	now func() time.Time
+	dir   string
+	now   func() time.Time
+	owner Owner // who we are
 
-	mu     sync.Mutex
-	record Record
-	log    *eventLog
+	mu         sync.Mutex
+	record     Record
+	log        *eventLog
+	transcript transcript
+
+	lease   *lease // nil if we are not the session's owner
+	holders int
+	gone    chan struct{} // closed when another daemon has taken the session over
+	untidy  bool          // a crash has left something: the next owner removes it
 }
 
 // ID is the session's id, a UUIDv7.
@@ -50,12 +57,22 @@ func (s *Session) State() api.State {
 }
 
 // Append adds an event to the log, and gives it its index and its time. Events that change the state or
-// carry a message are on the disk when it returns. An error means that the event is not in the log: either
-// the session's state does not allow it (a *StateError), or the volume cannot be written.
+// carry a message are on the disk when it returns. An error means that the event is not in the log: the session's state
+// does not allow it (a *StateError), another daemon has the session (a *LeasedError, or ErrLost), or the volume cannot be
+// written. So it is with all that write to a session; who does not hold it takes hold of it meanwhile.
 func (s *Session) Append(event api.Event) error {
+	return s.write(func() error { return s.append(event) })
+}
+
+// write does something that appends events, as the session's owner.
+func (s *Session) write(do func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.append(event)
+	if err := s.take(); err != nil {
+		return err
+	}
+	defer s.letGo()
+	return do()
 }
 
 // Move takes the session to a state, and says with event's other fields why.
@@ -66,37 +83,44 @@ func (s *Session) Move(to api.State, event api.Event) error {
 
 // End takes the session to a state in which it has ended, unless it was sent more messages than known: then it
 // reports false, and nothing happened.
-func (s *Session) End(to api.State, event api.Event, known int) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.record.Messages != known {
-		return false, nil
-	}
-	event.Type, event.State = api.EventState, to
-	return true, s.append(event)
+func (s *Session) End(to api.State, event api.Event, known int) (ended bool, err error) {
+	err = s.write(func() error {
+		if s.record.Messages != known {
+			return nil
+		}
+		ended = true
+		event.Type, event.State = api.EventState, to
+		return s.append(event)
+	})
+	return ended, err
 }
 
-// Fail takes a session that failed to the queue again, for messages that came as it did.
+// Fail ends a session as failed, and takes it to the queue again for messages that came as it did, unless somebody asked
+// for its end.
 func (s *Session) Fail(event api.Event) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	event.Type, event.State = api.EventState, api.Failed
-	return s.append(event, takenUp)
+	return s.write(func() error {
+		event.Type, event.State = api.EventState, api.Failed
+		if s.record.StopAsked {
+			return s.append(event)
+		}
+		event.Unheard = true // so that it is known even if the second line is not written
+		return s.append(event, takenUp)
+	})
 }
 
 // Ask adds a message and, if the session has ended, sends it to the queue again. A session that is about to end
 // because somebody asked for that takes none (a *StateError): nobody would answer it.
 func (s *Session) Ask(message api.Event) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	message.Type = api.EventMessage
-	if s.record.State.Ended() {
-		return s.append(message, takenUp)
-	}
-	if s.record.StopAsked {
-		return &StateError{ID: s.ID(), Err: errors.New("it was asked to stop; send the message again when it has ended")}
-	}
-	return s.append(message)
+	return s.write(func() error {
+		message.Type = api.EventMessage
+		if s.record.State.Ended() {
+			return s.append(message, takenUp)
+		}
+		if s.record.StopAsked {
+			return &StateError{ID: s.ID(), Err: errors.New("it was asked to stop; send the message again when it has ended")}
+		}
+		return s.append(message)
+	})
 }
 
 var takenUp = api.Event{Type: api.EventState, State: api.Queued, Reason: "a message came"}
@@ -104,50 +128,35 @@ var takenUp = api.Event{Type: api.EventState, State: api.Queued, Reason: "a mess
 // Stop records that somebody asked for the session's end, and ends it for reason if nothing runs it: what is
 // preparing or running is ended by whoever does that. A session that has ended takes none (a *StateError).
 func (s *Session) Stop(reason string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stop := api.Event{Type: api.EventStop}
-	switch state := s.record.State; {
-	case state.Ended():
-		return &StateError{ID: s.ID(), Err: fmt.Errorf("it is %s already", state)}
-	case state == api.Preparing || state == api.Running:
-		return s.append(stop)
-	}
-	return s.append(stop, api.Event{Type: api.EventState, State: api.Cancelled, Reason: reason})
+	return s.write(func() error {
+		stop := api.Event{Type: api.EventStop}
+		switch state := s.record.State; {
+		case state.Ended():
+			return &StateError{ID: s.ID(), Err: fmt.Errorf("it is %s already", state)}
+		case state == api.Preparing || state == api.Running:
+			return s.append(stop)
+		}
+		return s.append(stop, api.Event{Type: api.EventState, State: api.Cancelled, Reason: reason})
+	})
 }
 
-// Requeue sends a session that is interrupted or waits to the queue, or ends it for reason if it was asked to stop. It
-// does nothing to one in another state but queued, which it ends likewise.
+// Requeue sends a session to the queue that is interrupted, waits, or has ended with a message that nobody has heard. One
+// that was asked to stop it ends for reason instead, also if it is queued. It does nothing to any other one.
 func (s *Session) Requeue(reason string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := api.Event{Type: api.EventState, State: api.Queued}
-	switch state := s.record.State; {
-	case state != api.Queued && state != api.Interrupted && state != api.Waiting:
-		return nil
-	case s.record.StopAsked:
-		next.State, next.Reason = api.Cancelled, reason
-	case state == api.Queued:
-		return nil
-	}
-	return s.append(next)
-}
-
-// Prepared records that the session's work dir has been made from a commit.
-func (s *Session) Prepared(base, branch, workDir string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.record
-	s.record.Prepared, s.record.Base, s.record.Branch, s.record.WorkDir = true, base, branch, workDir
-	err := s.save()
-	if err == nil {
-		// No event says so: the snapshot itself has to last.
-		err = syncDir(s.dir)
-	}
-	if err != nil {
-		s.record = before
-	}
-	return err
+	return s.write(func() error {
+		next := api.Event{Type: api.EventState, State: api.Queued}
+		switch state := s.record.State; {
+		case state.Ended() && s.record.Unheard:
+			return s.append(takenUp)
+		case state != api.Queued && state != api.Interrupted && state != api.Waiting:
+			return nil
+		case s.record.StopAsked:
+			next.State, next.Reason = api.Cancelled, reason
+		case state == api.Queued:
+			return nil
+		}
+		return s.append(next)
+	})
 }
 
 // Events returns the lines of the log from an index on, each the JSON of an api.Event. With follow it goes
@@ -193,11 +202,15 @@ func (e *StateError) Unwrap() error { return e.Err }
 // append adds events, all or none.
 func (s *Session) append(events ...api.Event) error {
 	after := s.record
+	if err := s.fence(); err != nil {
+		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
+	}
 	var lines []byte
 	promise, moved := false, false
 	for _, event := range events {
 		// A log whose clock never goes back is easier to read, and to reckon durations from.
 		event.Time = latest(s.now().UTC().Truncate(time.Millisecond), after.LastEventAt)
+		event.Epoch = s.lease.Epoch
 		if err := after.apply(&event); err != nil {
 			return &StateError{ID: s.ID(), Err: err}
 		}
@@ -214,21 +227,23 @@ func (s *Session) append(events ...api.Event) error {
 	if err := s.log.append(lines, promise); err != nil {
 		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
 	}
-	after.LogSize += int64(len(lines))
+	if promise && !s.log.current() {
+		// It was taken over as we wrote: the line counts nowhere.
+		s.log.grow(s.record.LogSize, false)
+		return fmt.Errorf("writing an event of session %s: %w", s.ID(), s.lose())
+	}
+	after.noteLine(lines)
 	s.record = after
 	if moved {
 		// The log has it; a snapshot that cannot be written now is only older.
 		_ = s.save()
-	}
-	if s.record.State != api.Preparing && s.record.State != api.Running {
-		_ = s.log.rest() // thousands may wait: they must not keep their files open
 	}
 	return nil
 }
 
 // lasting reports whether events of a type are on the disk before their writer is told that they are written.
 func lasting(event api.EventType) bool {
-	return event == api.EventState || event == api.EventMessage || event == api.EventStop
+	return event == api.EventState || event == api.EventMessage || event == api.EventStop || event == api.EventPrepared || event == api.EventRestore
 }
 
 // save writes the snapshot, so that a crash leaves the old one or the new one.
@@ -241,8 +256,8 @@ func (s *Session) save() error {
 }
 
 // open reads a session from its directory.
-func open(dir string, now func() time.Time) (*Session, error) {
-	s := &Session{dir: dir, now: now}
+func open(dir string, now func() time.Time, owner Owner) (*Session, error) {
+	s := newSession(dir, now, owner)
 	text, err := os.ReadFile(filepath.Join(dir, snapshotFile))
 	if err != nil {
 		return nil, err
@@ -256,51 +271,122 @@ func open(dir string, now func() time.Time) (*Session, error) {
 	if s.record.ID != s.ID() {
 		return nil, fmt.Errorf("%s holds the session %q", dir, s.record.ID)
 	}
-	file := filepath.Join(dir, logFile)
-	info, err := os.Stat(file)
+	s.log.size = s.record.LogSize
+	current, leftover, err := s.readLease()
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() < s.record.LogSize {
-		// The disk lost events that it had promised to keep. What it has is the truth.
-		s.record = s.record.unheard()
+	s.untidy = leftover || current != nil
+	known := s.record.Events
+	if err := s.refresh(false); err != nil {
+		return nil, err
 	}
-	var last api.EventType
-	s.log, err = openLog(file, s.record.LogSize, func(line []byte) error {
+	s.untidy = s.untidy || s.record.Events != known || s.log.torn
+	if s.record.State == "" {
+		return nil, fmt.Errorf("%w: session %s has no events", ErrDamaged, s.ID())
+	}
+	return s, nil
+}
+
+func newSession(dir string, now func() time.Time, owner Owner) *Session {
+	return &Session{
+		dir: dir, now: now, owner: owner, log: newLog(filepath.Join(dir, logFile)), gone: make(chan struct{}),
+		transcript: transcript{path: filepath.Join(dir, transcriptFile)},
+	}
+}
+
+// Refresh adds up what another daemon has appended.
+func (s *Session) Refresh() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease != nil {
+		return nil
+	}
+	return s.refresh(false)
+}
+
+// Untidy reports whether a crash has left something that the session's next holder removes.
+func (s *Session) Untidy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.untidy
+}
+
+// refresh adds up the lines of the log that are not in the record yet. With care it sees first that the record is of this
+// log.
+func (s *Session) refresh(care bool) error {
+	info, err := os.Stat(s.log.path)
+	if err != nil {
+		return err
+	}
+	same := info.Size() >= s.record.LogSize
+	if care && same {
+		if same, err = s.record.matches(s.log.path); err != nil {
+			return err
+		}
+	}
+	if !same {
+		// The disk lost events that it had promised to keep, or the snapshot is of an owner that was taken over. What the log
+		// has is the truth.
+		s.record = s.record.unheard()
+		s.log.grow(0, false)
+	}
+	return s.log.read(func(line []byte) error {
 		event, err := unmarshal(line)
 		if err != nil {
 			return fmt.Errorf("%w: event %d of session %s: %w", ErrDamaged, s.record.Events, s.ID(), err)
 		}
-		s.record.LogSize += int64(len(line)) + 1
-		last = event.Type
-		return s.record.apply(&event)
+		if err := s.record.apply(&event); err != nil {
+			return err
+		}
+		s.record.noteLine(append(line, '\n'))
+		return nil
 	})
-	if err == nil && s.record.State == "" {
-		err = fmt.Errorf("%w: session %s has no events", ErrDamaged, s.ID())
+}
+
+// migrate brings a session of an older format to this one, for its new owner, and removes the marks of a crash.
+func (s *Session) migrate() error {
+	if s.record.Version < Version {
+		before := s.record.Version
+		s.record.Version = Version
+		if before == 1 && s.record.Prepared {
+			// Its snapshot alone had this.
+			prepared := api.Event{Type: api.EventPrepared, Base: s.record.Base, Branch: s.record.Branch, WorkDir: s.record.WorkDir}
+			if err := s.append(prepared); err != nil {
+				s.record.Version = before
+				return err
+			}
+		}
+		s.untidy = true
 	}
-	if err != nil || last != api.EventMessage || !s.record.State.Ended() {
-		return s, err
+	if s.untidy {
+		if err := s.save(); err != nil {
+			return err
+		}
+		s.untidy = false
 	}
-	// A crash between the message and what it brings about.
-	return s, s.append(takenUp)
+	return nil
 }
 
 // create makes a new session's directory. Nothing in it counts before the directory is where it belongs.
-func create(dir string, record Record, message api.Event, now func() time.Time) (*Session, error) {
-	s := &Session{dir: dir, now: now, record: record}
+func create(dir string, record Record, message api.Event, now func() time.Time, owner Owner) (*Session, error) {
+	s := newSession(dir, now, owner)
+	s.record = record
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, logFile)
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	if err := os.WriteFile(s.log.path, nil, 0o600); err != nil {
 		return nil, err
 	}
-	var err error
-	if s.log, err = openLog(file, 0, nil); err != nil {
+	if err := s.log.take(); err != nil {
 		return nil, err
 	}
+	// Nobody else knows of it: it needs no files to be ours.
+	s.lease = &lease{Owner: owner, Epoch: 1, Renewed: now()}
 	message.Type = api.EventMessage
-	if err := s.append(message, api.Event{Type: api.EventState, State: api.Queued}); err != nil {
+	err := s.append(message, api.Event{Type: api.EventState, State: api.Queued})
+	s.lease = nil
+	if err = errors.Join(err, s.log.rest()); err != nil {
 		return nil, err
 	}
 	return s, s.save() // which append may have failed to do
@@ -310,7 +396,7 @@ func create(dir string, record Record, message api.Event, now func() time.Time) 
 func (s *Session) moved(dir string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dir, s.log.path = dir, filepath.Join(dir, logFile)
+	s.dir, s.log.path, s.transcript.path = dir, filepath.Join(dir, logFile), filepath.Join(dir, transcriptFile)
 }
 
 // marshal encodes an event as a line, without changing <, > and & in what Claude Code wrote.

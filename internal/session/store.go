@@ -2,79 +2,112 @@ package session
 
 import (
 	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
+	"golang.org/x/sync/errgroup"
 
 	"berth/internal/api"
 )
 
-// Store is all the sessions of a volume. At most one Store is open on a volume at a time.
+// Store is the sessions of a volume. Several daemons may have one open on a volume.
 type Store struct {
-	dir  string
-	now  func() time.Time
-	lock *os.File
+	dir   string
+	now   func() time.Time
+	owner Owner
 
 	mu       sync.Mutex
 	sessions map[string]*Session
-	broken   []error
+	keys     map[string]string // sessions by the idempotency key of their request
+	broken   map[string]error
+	peers    bool      // another daemon uses the volume
+	listed   time.Time // how old the directory of sessions was when it was last read
+
+	stop    context.CancelFunc // of the renewal of leases
+	stopped chan struct{}
 }
 
-// ErrInUse is wrapped by the error of Open when another daemon has the volume.
-var ErrInUse = errors.New("another berthd uses this volume")
+const (
+	sessionsDir = "sessions"
+	spoolDir    = "spool"
+	daemonsDir  = "daemons"
+
+	// opened is how many sessions are read at once: each takes a few operations of a volume that may be far away.
+	opened = 32
+)
 
 // Open opens the volume in a directory, which it makes if it is not there, and reads its sessions. now is
 // the clock that events are dated by.
 func Open(dir string, now func() time.Time) (*Store, error) {
-	s := &Store{dir: dir, now: now, sessions: map[string]*Session{}}
-	for _, each := range []string{dir, s.path("sessions"), s.path("spool")} {
+	s := &Store{
+		dir: dir, now: now, owner: self(), sessions: map[string]*Session{}, keys: map[string]string{}, broken: map[string]error{},
+		stopped: make(chan struct{}),
+	}
+	for _, each := range []string{dir, s.path(sessionsDir), s.path(spoolDir), s.path(daemonsDir)} {
 		if err := os.MkdirAll(each, 0o700); err != nil {
 			return nil, fmt.Errorf("the volume cannot be used: %w", err)
 		}
 	}
-	if err := s.takeLock(); err != nil {
+	if err := s.checkFormat(); err != nil {
 		return nil, err
 	}
-	if err := s.load(); err != nil {
-		return nil, errors.Join(err, s.Close())
+	if err := s.beat(); err != nil {
+		return nil, fmt.Errorf("the volume cannot be written: %w", err)
 	}
+	if err := errors.Join(s.sweep(), s.load()); err != nil {
+		return nil, errors.Join(err, os.Remove(s.presence()))
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go s.renew(ctx)
 	return s, nil
 }
 
-// Close lets go of the volume. Its sessions take no more events.
+// Owner is the id of this daemon among those that use the volume.
+func (s *Store) Owner() string { return s.owner.ID }
+
+// Close lets go of the volume. Sessions must be held by nobody any more.
 func (s *Store) Close() error {
-	var errs []error
-	for _, each := range s.List() {
-		errs = append(errs, each.log.close())
-	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	s.stop()
+	<-s.stopped
+	return ignoreMissing(os.Remove(s.presence()))
 }
 
+// ErrOtherTask is wrapped by the error of Create for an idempotency key that another task has.
+var ErrOtherTask = errors.New("another task was handed in with this idempotency key")
+
 // Create accepts a task: when it returns, the session is on the disk, and queued. messageID is the UUID of its
-// first message.
-func (s *Store) Create(task api.NewSession, messageID string) (*Session, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// first message. For a key that is not empty it makes one session only, and returns that one again; found reports that it
+// was there.
+func (s *Store) Create(task api.NewSession, messageID, key string) (session *Session, found bool, err error) {
+	sum := taskSum(task)
 	id, err := uuid.NewV7()
 	if err != nil {
-		return nil, fmt.Errorf("making a session's id: %w", err)
+		return nil, false, fmt.Errorf("making a session's id: %w", err)
 	}
-	record := Record{Version: Version, Session: api.Session{
+	if key != "" {
+		if session, err := s.reserve(key, id.String(), sum); session != nil || err != nil {
+			return session, session != nil, err
+		}
+	}
+	record := Record{Version: Version, IdempotencyKey: key, TaskSum: sum, Session: api.Session{
 		ID: id.String(), Prompt: task.Prompt, Repo: task.Repo, Ref: task.Ref, Options: task.Options,
 		CreatedAt: s.now().UTC().Truncate(time.Millisecond),
 	}}
-	spooled, accepted := s.path("spool", record.ID), s.path("sessions", record.ID)
-	session, err := create(spooled, record, api.Event{MessageID: messageID, Text: task.Prompt}, s.now)
+	spooled, accepted := s.path(spoolDir, newPrefix+s.owner.ID+"."+record.ID), s.path(sessionsDir, record.ID)
+	session, err = create(spooled, record, api.Event{MessageID: messageID, Text: task.Prompt}, s.now, s.owner)
 	if err == nil {
 		err = syncDir(spooled)
 	}
@@ -82,41 +115,115 @@ func (s *Store) Create(task api.NewSession, messageID string) (*Session, error) 
 		err = os.Rename(spooled, accepted)
 	}
 	if err == nil {
-		err = syncDir(s.path("sessions"))
+		err = syncDir(s.path(sessionsDir))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err != nil {
-		return nil, fmt.Errorf("writing a new session: %w", errors.Join(err, os.RemoveAll(spooled), os.RemoveAll(accepted)))
+		delete(s.keys, key)
+		return nil, false, fmt.Errorf("writing a new session: %w", errors.Join(err, os.RemoveAll(spooled), os.RemoveAll(accepted)))
 	}
 	session.moved(accepted)
 	s.sessions[record.ID] = session
+	return session, false, nil
+}
+
+// reserve gives a key to a session that is about to be created, or returns the one that has it.
+func (s *Store) reserve(key, id, sum string) (*Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	has, known := s.keys[key]
+	if !known {
+		s.keys[key] = id
+		return nil, nil
+	}
+	session := s.sessions[has]
+	if session == nil {
+		return nil, fmt.Errorf("%w just now, and is not accepted yet", ErrOtherTask)
+	}
+	if session.Record().TaskSum != sum {
+		return nil, fmt.Errorf("%w: session %s", ErrOtherTask, has)
+	}
 	return session, nil
+}
+
+func taskSum(task api.NewSession) string {
+	text, err := json.Marshal(task)
+	if err != nil {
+		return "" // a task that came as JSON can be written as JSON
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // Get returns a session by its id, or nil.
 func (s *Store) Get(id string) *Session {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sessions[id]
+	session, peers := s.sessions[id], s.peers
+	s.mu.Unlock()
+	if session == nil && peers {
+		session = s.look(id)
+	}
+	if session != nil && peers {
+		_ = session.Refresh() // what cannot be read now is as it was
+	}
+	return session
 }
 
 // List returns all sessions, the oldest first.
 func (s *Store) List() []*Session {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	list := make([]*Session, 0, len(s.sessions))
 	for _, each := range s.sessions {
 		list = append(list, each)
 	}
+	s.mu.Unlock()
 	slices.SortFunc(list, func(a, b *Session) int { return cmp.Compare(a.ID(), b.ID()) })
 	return list
 }
 
 // Broken says which directories of the volume could not be read as sessions. They are left as they are.
-func (s *Store) Broken() []error { return s.broken }
+func (s *Store) Broken() (list []error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, err := range s.broken {
+		list = append(list, err)
+	}
+	return list
+}
+
+// Break puts a session among those that cannot be read. It is left as it is.
+func (s *Store) Break(session *Session, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, session.ID())
+	s.broken[session.ID()] = why
+}
+
+// Remove removes a session that has ended, with all that is on the volume of it.
+func (s *Store) Remove(session *Session) error {
+	release, err := session.Hold()
+	if err != nil {
+		return err
+	}
+	defer release()
+	if state := session.State(); !state.Ended() {
+		return &StateError{ID: session.ID(), Err: fmt.Errorf("it is %s and cannot be removed", state)}
+	}
+	id, removed := session.ID(), s.path(spoolDir, oldPrefix+s.owner.ID+"."+session.ID())
+	if err := os.Rename(s.path(sessionsDir, id), removed); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.sessions, id)
+	delete(s.keys, session.Record().IdempotencyKey)
+	s.mu.Unlock()
+	return errors.Join(syncDir(s.path(sessionsDir)), os.RemoveAll(removed))
+}
 
 // Probe writes to the volume and syncs, and returns what is wrong with that.
 func (s *Store) Probe() error {
-	name := s.path("spool", ".probe")
+	name := s.path(spoolDir, newPrefix+s.owner.ID+".probe")
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err == nil {
 		_, err = file.Write(make([]byte, 4096))
@@ -125,55 +232,94 @@ func (s *Store) Probe() error {
 	return errors.Join(err, ignoreMissing(os.Remove(name)))
 }
 
+// load reads the sessions that are not known yet.
 func (s *Store) load() error {
-	if err := os.RemoveAll(s.path("spool")); err != nil {
-		return fmt.Errorf("removing what was not accepted: %w", err)
-	}
-	if err := os.Mkdir(s.path("spool"), 0o700); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(s.path("sessions"))
+	info, err := os.Stat(s.path(sessionsDir))
 	if err != nil {
 		return err
 	}
+	entries, err := os.ReadDir(s.path(sessionsDir))
+	if err != nil {
+		return err
+	}
+	var readers errgroup.Group
+	readers.SetLimit(opened)
 	for _, entry := range entries {
 		if _, err := uuid.Parse(entry.Name()); err != nil || !entry.IsDir() {
 			continue
 		}
-		session, err := open(s.path("sessions", entry.Name()), s.now)
-		if err != nil {
-			s.broken = append(s.broken, err)
-			continue
+		s.mu.Lock()
+		known := s.sessions[entry.Name()] != nil || s.broken[entry.Name()] != nil
+		s.mu.Unlock()
+		if !known {
+			readers.Go(func() error { s.look(entry.Name()); return nil })
 		}
-		s.sessions[entry.Name()] = session
 	}
-	return nil
+	err = readers.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = info.ModTime()
+	return err
 }
 
-// takeLock makes sure that no other process uses the volume. The system lets go of it when the process ends,
-// however it ends.
-func (s *Store) takeLock() error {
-	file, err := os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("the volume cannot be used: %w", err)
+// look reads a session that is not known yet.
+func (s *Store) look(id string) *Session {
+	session, err := open(s.path(sessionsDir, id), s.now, s.owner)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.sessions[id]; known != nil {
+		return known // somebody was faster
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		owner, _ := os.ReadFile(file.Name())
-		_ = file.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("%w: %s is held by process %s", ErrInUse, s.dir, strings.TrimSpace(string(owner)))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) || !missing(s.path(sessionsDir, id)) {
+			s.broken[id] = err
 		}
-		return fmt.Errorf("locking %s: %w", file.Name(), err)
+		return nil
 	}
-	s.lock = file
-	err = file.Truncate(0)
+	delete(s.broken, id)
+	s.sessions[id] = session
+	if key := session.record.IdempotencyKey; key != "" {
+		s.keys[key] = id
+	}
+	return session
+}
+
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// formatFile says which format the volume has, as a whole.
+const formatFile = "format.json"
+
+// checkFormat refuses a volume of a later berth, and marks one that has no format yet.
+func (s *Store) checkFormat() error {
+	var format struct {
+		Version int `json:"version"`
+	}
+	text, err := os.ReadFile(s.path(formatFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the volume cannot be read: %w", err)
+	}
 	if err == nil {
-		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		if err := json.Unmarshal(text, &format); err != nil {
+			return fmt.Errorf("the volume cannot be used: %s is not JSON: %w", s.path(formatFile), err)
+		}
+	}
+	switch {
+	case format.Version > Version:
+		return fmt.Errorf("the volume %s has the format %d, and this berthd knows %d: use a newer one", s.dir, format.Version, Version)
+	case format.Version == Version:
+		return nil
+	}
+	format.Version = Version
+	if text, err = json.Marshal(format); err == nil {
+		err = writeFile(s.path(formatFile), append(text, '\n'))
 	}
 	if err != nil {
-		return fmt.Errorf("the volume cannot be written: %w", errors.Join(err, file.Close()))
+		return fmt.Errorf("the volume cannot be written: %w", err)
 	}
-	return nil
+	return errors.Join(ignoreMissing(os.Remove(s.path("lock"))), syncDir(s.dir)) // format 1 had a lock
 }
 
 func (s *Store) path(parts ...string) string {
@@ -194,4 +340,14 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
+}
+
+// ownerOf is the owner that is part of a name in the spool, between the prefix and the last dot.
+func ownerOf(name, prefix string) (string, bool) {
+	rest, found := strings.CutPrefix(name, prefix)
+	dot := strings.LastIndexByte(rest, '.')
+	if !found || dot < 0 {
+		return "", false
+	}
+	return rest[:dot], true
 }

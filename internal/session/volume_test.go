@@ -1,13 +1,10 @@
 package session
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -25,7 +22,6 @@ import (
 )
 
 func init() {
-	roles["hold"] = hold
 	roles["full"] = full
 }
 
@@ -40,39 +36,6 @@ func play(t *testing.T, role string, args ...string) *exec.Cmd {
 	return command
 }
 
-// hold opens a volume, says so, and keeps it until its input ends.
-func hold() error {
-	store, err := Open(os.Args[1], time.Now)
-	if err != nil {
-		return err
-	}
-	fmt.Println("open")
-	_, _ = io.ReadAll(os.Stdin)
-	return store.Close()
-}
-
-func TestAVolumeIsForOneProcess(t *testing.T) {
-	dir := t.TempDir()
-	other := play(t, "hold", dir)
-	input, err := other.StdinPipe()
-	must(t, err)
-	output, err := other.StdoutPipe()
-	must(t, err)
-	must(t, other.Start())
-	if said, err := bufio.NewReader(output).ReadString('\n'); said != "open\n" {
-		t.Fatal(said, err)
-	}
-	_, err = Open(dir, time.Now)
-	if !errors.Is(err, ErrInUse) || !strings.HasSuffix(err.Error(), fmt.Sprint("process ", other.Process.Pid)) {
-		t.Errorf("the error is %v", err)
-	}
-	must(t, input.Close())
-	must(t, other.Wait())
-	store, err := Open(dir, time.Now)
-	must(t, err)
-	must(t, store.Close())
-}
-
 // full appends to a session under a limit to the size of files, which is how a full disk looks: a write is cut short.
 func full() error {
 	signal.Ignore(syscall.SIGXFSZ)
@@ -80,7 +43,7 @@ func full() error {
 	if err != nil {
 		return err
 	}
-	s, err := store.Create(api.NewSession{Prompt: "do it"}, "m0")
+	s, _, err := store.Create(api.NewSession{Prompt: "do it"}, "m0", "")
 	err = errors.Join(err, s.Append(claudeLine(`{"type":"x","text":"%s"}`, strings.Repeat("x", 8000))),
 		s.Move(api.Preparing, api.Event{}), s.Move(api.Running, api.Event{}))
 	if err != nil {
@@ -158,45 +121,24 @@ func TestAFullVolumeLosesNothing(t *testing.T) {
 	}
 }
 
-// A snapshot that cannot be written must not count as written: a work dir that is made anew costs the work in it.
-func TestPreparedIsOnTheDiskOrNotAtAll(t *testing.T) {
-	_, s := one(t)
-	blocked := filepath.Join(s.dir, snapshotFile)
-	must(t, os.Remove(blocked))
-	must(t, os.MkdirAll(filepath.Join(blocked, "in the way"), 0o700))
-	if err := s.Prepared("base", "main", "tree"); err == nil || s.Record().Prepared {
-		t.Errorf("error %v, record %+v", err, s.Record())
-	}
-	must(t, os.RemoveAll(blocked))
-	if err := s.Prepared("base", "main", "tree"); err != nil || !s.Record().Prepared {
-		t.Errorf("error %v, record %+v", err, s.Record())
-	}
-}
-
 // A sync that fails behind everybody's back fails the next append, once.
 func TestALateErrorIsTold(t *testing.T) {
 	_, s := one(t)
+	held(t, s)
 	start(t, s)
 	must(t, s.Append(claudeLine(`{}`)))
-	must(t, s.log.file.Close())
+	whole := s.log.file
+	closed, err := os.Open(s.log.path)
+	must(t, err)
+	must(t, closed.Close())
+	s.log.file = closed
 	s.log.flush()
-	s.log.file = nil
+	s.log.file = whole
 	if err := s.Append(claudeLine(`{}`)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("the error is %v", err)
 	}
 	must(t, s.Append(claudeLine(`{}`)))
 	consistent(t, s)
-}
-
-func TestAClosedStoreTakesNothing(t *testing.T) {
-	store, err := Open(t.TempDir(), time.Now)
-	must(t, err)
-	s, err := store.Create(api.NewSession{Prompt: "do it"}, "m0")
-	must(t, err)
-	must(t, store.Close())
-	if err := s.Move(api.Preparing, api.Event{}); !errors.Is(err, fs.ErrClosed) {
-		t.Errorf("the error is %v", err)
-	}
 }
 
 func TestWhatWasNotAcceptedIsRemoved(t *testing.T) {
@@ -225,7 +167,7 @@ func TestABrokenSessionIsLeftAlone(t *testing.T) {
 		"no snapshot":     {nil, log, "no such file"},
 		"empty snapshot":  {[]byte{}, log, "unexpected end"},
 		"torn snapshot":   {good[:40], log, "unexpected end"},
-		"newer version":   {bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1), log, "use a newer one"},
+		"newer version":   {bytes.Replace(good, []byte(`"version": 2`), []byte(`"version": 3`), 1), log, "use a newer one"},
 		"another session": {bytes.Replace(good, []byte(s.ID()), []byte(uuid.NewString()), 1), log, "holds the session"},
 		"no log":          {good, nil, "no such file"},
 		"empty log":       {good, []byte{}, "no events"},
@@ -258,26 +200,25 @@ func TestABrokenSessionIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Thousands that wait for a place keep no file open.
-func TestOnlySessionsThatRunKeepTheirLogOpen(t *testing.T) {
+// Thousands that wait for a place keep no file open, and no lease.
+func TestOnlyHeldSessionsKeepFilesOpen(t *testing.T) {
 	_, s := one(t)
 	open := func(want bool) {
 		t.Helper()
-		if got := s.log.file != nil; got != want {
-			t.Errorf("as it is %s, its log is open: %v", s.State(), got)
+		current, leftover, err := s.readLease()
+		if got := s.log.file != nil; err != nil || got != want || (current != nil) != want || leftover {
+			t.Errorf("its log is open: %v; its lease: %v, %v", got, current, err)
 		}
 	}
 	open(false)
 	must(t, s.Ask(api.Event{MessageID: "m", Text: "more"}))
 	open(false)
+	release, err := s.Hold()
+	must(t, err)
+	open(true)
 	start(t, s)
 	open(true)
-	must(t, s.Move(api.Interrupted, api.Event{}))
-	open(false)
-	must(t, s.Requeue(""))
-	open(false)
-	start(t, s)
-	must(t, s.Move(api.Failed, api.Event{}))
+	release()
 	open(false)
 }
 
@@ -305,7 +246,7 @@ func TestALongLogIsRead(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(s.dir, logFile), text.Bytes(), 0o600))
 	before := time.Now()
-	reopened, err := open(s.dir, time.Now)
+	reopened, err := open(s.dir, time.Now, self())
 	must(t, err)
 	if turns := reopened.Record().Turns; turns != events {
 		t.Errorf("%d replies are counted", turns)

@@ -1,0 +1,152 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+
+	"berth/internal/api"
+	"berth/internal/contract"
+	"berth/internal/metrics"
+	"berth/internal/session"
+)
+
+// housekeepingEvery is how often the volume is tidied.
+const housekeepingEvery = time.Minute
+
+// housekeeping removes what is no longer needed, until ctx is done.
+func (d *Daemon) housekeeping(ctx context.Context) {
+	ticker := time.NewTicker(housekeepingEvery)
+	defer ticker.Stop()
+	d.sweepWork()
+	for {
+		d.prune(ctx)
+		if err := d.mirrors.Maintain(ctx); err != nil && ctx.Err() == nil {
+			d.config.Logger.Warn("the repositories on the volume could not be tidied", contract.LogFieldError, err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// prune removes sessions that have ended longer ago than they are to be kept, the oldest first.
+func (d *Daemon) prune(ctx context.Context) {
+	if d.config.Retention <= 0 {
+		return
+	}
+	for _, s := range d.store.List() {
+		record := s.Record()
+		if ctx.Err() != nil {
+			return
+		}
+		if !record.State.Ended() || record.Unheard || record.EndedAt == nil || time.Since(*record.EndedAt) < d.config.Retention {
+			continue
+		}
+		place := d.place(&record, nil)
+		err := d.store.Remove(s)
+		if err == nil {
+			err = errors.Join(d.mirrors.Forget(ctx, place.Source, record.ID), os.RemoveAll(d.dirs(record.ID).Root))
+			d.config.Models.Ledger.Forget(record.ID)
+		}
+		level := d.config.Logger.Info
+		if err != nil {
+			level = d.config.Logger.Warn
+		}
+		level("an old session is removed", contract.LogFieldSession, record.ID, "ended", record.EndedAt, contract.LogFieldError, err)
+	}
+}
+
+// sweepWork removes work dirs of sessions that are no more.
+func (d *Daemon) sweepWork() {
+	entries, err := os.ReadDir(d.config.Work)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if _, err := uuid.Parse(entry.Name()); err == nil && d.store.Get(entry.Name()) == nil {
+			_ = os.RemoveAll(d.dirs(entry.Name()).Root) // it is tried again at the next start
+		}
+	}
+}
+
+// share looks at what other daemons on the volume have done, and takes over what they have left.
+func (d *Daemon) share() {
+	d.takeMail()
+	if !d.store.Peers() {
+		return
+	}
+	changed, err := d.store.Changed()
+	if err != nil {
+		d.config.Logger.Warn("what other agents do cannot be seen", contract.LogFieldError, err)
+		return
+	}
+	for _, s := range changed {
+		d.mu.Lock()
+		known := d.later[s.ID()]
+		d.mu.Unlock()
+		if known {
+			continue
+		}
+		if err := d.readmit(s); err != nil {
+			d.config.Logger.Warn("a session of another agent cannot be taken over", contract.LogFieldSession, s.ID(), contract.LogFieldError, err)
+		}
+	}
+}
+
+// takeMail gives sessions what other daemons have accepted for them, as far as this one can hold them.
+func (d *Daemon) takeMail() {
+	mails, err := d.store.Mails()
+	if err != nil {
+		d.config.Logger.Warn("what other agents have left cannot be read", contract.LogFieldError, err)
+		return
+	}
+	for _, mail := range mails {
+		s := d.store.Get(mail.Session)
+		if s == nil {
+			continue // it may be one that is not known yet
+		}
+		err := d.takeOne(s, mail.Event)
+		var conflict *session.StateError
+		if err == nil || errors.As(err, &conflict) {
+			err = d.store.Delivered(mail)
+		}
+		var leased *session.LeasedError
+		if err != nil && !errors.As(err, &leased) {
+			d.config.Logger.Warn("a message that another agent has left is not delivered yet", contract.LogFieldSession, mail.Session, contract.LogFieldError, err)
+		}
+	}
+}
+
+func (d *Daemon) takeOne(s *session.Session, event api.Event) error {
+	release, err := s.Hold()
+	if err != nil {
+		return err
+	}
+	defer release()
+	if event.Type == api.EventStop {
+		return d.stopHeld(s)
+	}
+	known := false
+	err = s.Each(func(other api.Event) {
+		known = known || other.MessageID == event.MessageID && other.Type == api.EventMessage
+	})
+	if err != nil || known {
+		return err
+	}
+	return d.askHeld(s, event)
+}
+
+// Sample is how the agent is, for its metrics.
+func (d *Daemon) Sample() metrics.Sample {
+	queued, active, progressing := d.sample()
+	return metrics.Sample{
+		Queue: queued, Active: active, Progressing: progressing,
+		KeyRefused: d.models.Key().State == "refused", SpendMonth: d.config.Models.Ledger.Spend().MonthUSD,
+	}
+}

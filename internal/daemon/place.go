@@ -1,0 +1,248 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/google/uuid"
+
+	"berth/internal/api"
+	"berth/internal/claude"
+	"berth/internal/contract"
+	"berth/internal/session"
+	"berth/internal/workspace"
+)
+
+const (
+	// checkpointTime bounds the checkpoint of a session that has ended. It has to fit, with all else, into the time
+	// between SIGTERM and SIGKILL of a task.
+	checkpointTime = 60 * time.Second
+	// deliveryTime bounds a delivery.
+	deliveryTime = 2 * time.Minute
+
+	diskFile = ".disk"
+)
+
+// diskID returns the id of the work disk: what is on another one is not there.
+func diskID(work string) (string, error) {
+	file := filepath.Join(work, diskFile)
+	text, err := os.ReadFile(file)
+	if id := strings.TrimSpace(string(text)); id != "" {
+		return id, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := os.MkdirAll(work, 0o711); err != nil { //nolint:gosec // sessions' users have to get to their own directories below it
+		return "", err
+	}
+	id := uuid.NewString()
+	return id, renameio.WriteFile(file, []byte(id+"\n"), 0o600, renameio.WithTempDir(work))
+}
+
+func (d *Daemon) dirs(id string) claude.Dirs {
+	return claude.DirsBelow(filepath.Join(d.config.Work, id))
+}
+
+// place is where a session works. Only its owner may make anything there.
+func (d *Daemon) place(record *session.Record, user *claude.User) workspace.Place {
+	dirs := d.dirs(record.ID)
+	place := workspace.Place{
+		ID: record.ID, Source: workspace.Source{Repo: record.Repo, Ref: record.Ref}, Branch: record.Branch,
+		Tree: dirs.Tree, Scratch: filepath.Join(dirs.Root, "scratch"), Run: user.Command(),
+	}
+	if place.Branch == "" {
+		place.Branch = branchOf(record)
+	}
+	if user != nil {
+		place.Own = func(path string) error { return user.Own(path) }
+	}
+	return place
+}
+
+// branchOf is the branch that a session works on.
+func branchOf(record *session.Record) string {
+	if record.Repo == "" {
+		return "main"
+	}
+	return branchName(record)
+}
+
+// prepare makes the session's work dir, or makes it anew from its last checkpoint if it is not on this disk. Nothing of
+// the session may run.
+func (r *run) prepare(ctx context.Context) error {
+	record := r.session.Record()
+	r.place = r.daemon.place(&record, r.user)
+	if record.Prepared && record.Disk == r.daemon.disk {
+		if _, err := os.Lstat(r.dirs.Tree); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	// An attempt that was cut off may have left something, or an earlier time on this disk.
+	err := errors.Join(os.RemoveAll(r.dirs.Tree), os.RemoveAll(r.dirs.Home), os.RemoveAll(r.dirs.Config),
+		os.RemoveAll(r.dirs.Temp), os.RemoveAll(r.place.Scratch))
+	if err == nil {
+		err = errors.Join(r.dirs.Make(), r.user.Own(r.dirs.Home, r.dirs.Config, r.dirs.Temp))
+	}
+	if err != nil {
+		return err
+	}
+	event := api.Event{Type: api.EventPrepared, WorkDir: r.dirs.Tree, Disk: r.daemon.disk}
+	if record.Prepared {
+		event.Type = api.EventRestore
+		err = r.restore(ctx, &record, &event)
+	} else {
+		event.Branch = r.place.Branch
+		event.Base, err = r.daemon.mirrors.Prepare(ctx, r.place)
+	}
+	if err != nil {
+		if full := writable(r.dirs.Root); full != nil {
+			return fmt.Errorf("the work disk cannot be written: %w", full) // which is no fault of the session's
+		}
+		return err
+	}
+	return r.session.Append(event)
+}
+
+// restore makes the work dir from the last checkpoint, or from what the session started from if there is none.
+func (r *run) restore(ctx context.Context, record *session.Record, event *api.Event) (err error) {
+	r.restored = true
+	if event.Checkpoint, err = r.daemon.mirrors.Restore(ctx, r.place); err != nil || event.Checkpoint != nil {
+		return err
+	}
+	again := r.place
+	if record.Base != "" {
+		again.Source.Ref = record.Base // the branch may have gone on
+	}
+	_, err = r.daemon.mirrors.Prepare(ctx, again)
+	return err
+}
+
+// writable returns what is wrong with writing to a directory.
+func writable(dir string) error {
+	file, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(make([]byte, 64<<10))
+	return errors.Join(err, file.Sync(), file.Close(), os.Remove(file.Name()))
+}
+
+// checkpointing saves the work dir now and then. One checkpoint is made at a time; a wish for one that comes meanwhile is
+// granted after it.
+type checkpointing struct {
+	cancel context.CancelFunc
+	wish   chan struct{}
+	ended  chan struct{}
+}
+
+// keepCheckpoints begins to make checkpoints, until end.
+func (r *run) keepCheckpoints() *checkpointing {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &checkpointing{cancel: cancel, wish: make(chan struct{}, 1), ended: make(chan struct{})}
+	go func() {
+		defer close(c.ended)
+		ticker := time.NewTicker(r.daemon.config.CheckpointEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case _, more := <-c.wish:
+				if !more {
+					return
+				}
+			}
+			r.checkpoint(ctx)
+		}
+	}()
+	return c
+}
+
+// now has a checkpoint made soon.
+func (c *checkpointing) now() {
+	select {
+	case c.wish <- struct{}{}:
+	default:
+	}
+}
+
+// end ends it, when the checkpoint that is being made has been made, or given up in a hurry.
+func (c *checkpointing) end(hurry bool) {
+	if hurry {
+		c.cancel()
+	}
+	close(c.wish)
+	<-c.ended
+	c.cancel()
+}
+
+// checkpoint saves the work dir. A failure costs no session: the next one may succeed.
+func (r *run) checkpoint(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkpointTime)
+	defer cancel()
+	made, err := r.daemon.mirrors.Checkpoint(ctx, r.place)
+	if err == nil && made != nil {
+		err = r.session.Append(api.Event{Type: api.EventCheckpoint, Checkpoint: made})
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+		r.log.Warn("no checkpoint was made", contract.LogFieldError, err)
+	}
+	if text != "" && text != r.unsaved {
+		r.notice("its files could not be saved on the volume: " + oneLine(text))
+	}
+	r.unsaved = text
+}
+
+// deliver brings the work of a session that has ended to its origin.
+func (r *run) deliver() {
+	record := r.session.Record()
+	if record.Repo == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deliveryTime)
+	defer cancel()
+	delivery := r.daemon.mirrors.Deliver(ctx, r.place, workspace.Request{Title: title(record.Prompt), Body: body(&record), Base: record.Base})
+	if delivery == (api.Delivery{}) {
+		return
+	}
+	if err := r.session.Append(api.Event{Type: api.EventDelivery, Delivery: &delivery}); err != nil {
+		r.log.Warn("a delivery is not in the session's events", contract.LogFieldError, err)
+	}
+}
+
+// title is the first line of a prompt, fit for a commit.
+func title(prompt string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(prompt), "\n")
+	const most = 72
+	if runes := []rune(strings.TrimSpace(first)); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return strings.TrimSpace(first)
+}
+
+// body is the text of a pull request: what was asked for, and what Claude Code said in the end.
+func body(record *session.Record) string {
+	const most = 8000
+	var text strings.Builder
+	for line := range strings.Lines(cut(record.Prompt, most)) {
+		text.WriteString("> " + strings.TrimRight(line, "\n") + "\n")
+	}
+	text.WriteString("\n" + cut(record.Result, most) + "\n\nMade by Claude Code in berth session " + record.ID + ".\n")
+	return text.String()
+}
+
+func cut(text string, most int) string {
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
+}
