@@ -19,7 +19,8 @@ type meter struct {
 	opaque bool // it cannot be read: compressed, say
 
 	model   string
-	seen    usage  // by the reply's own account
+	seen    usage // by the reply's own account, but for what was written to the cache:
+	written struct{ all, minutes, hour int64 }
 	extra   nano   // of work that the account does not include
 	figures bool   // there was an account
 	content int64  // bytes of content so far
@@ -127,13 +128,9 @@ func (m *meter) take(model string, j *usageJSON) {
 	m.seen.input = max(m.seen.input, u.input)
 	m.seen.output = max(m.seen.output, u.output)
 	m.seen.cacheRead = max(m.seen.cacheRead, u.cacheRead)
-	m.seen.cacheWrite5m = max(m.seen.cacheWrite5m, u.cacheWrite5m)
-	m.seen.cacheWrite1h = max(m.seen.cacheWrite1h, u.cacheWrite1h)
-	// A later account may give the sum without the parts: what was known to be for an hour is not for five
-	// minutes as well.
-	if parts := m.seen.cacheWrite5m + m.seen.cacheWrite1h; j.Creation == nil && parts > max(int64(j.CacheWrite), m.seen.cacheWrite1h) {
-		m.seen.cacheWrite5m = max(int64(j.CacheWrite)-m.seen.cacheWrite1h, 0)
-	}
+	m.written.all = max(m.written.all, int64(j.CacheWrite))
+	m.written.minutes = max(m.written.minutes, int64(j.Creation.Minutes))
+	m.written.hour = max(m.written.hour, int64(j.Creation.Hour))
 	m.seen.searches = max(m.seen.searches, u.searches)
 	m.seen.fast, m.seen.usOnly = m.seen.fast || u.fast, m.seen.usOnly || u.usOnly
 	var extra nano
@@ -166,6 +163,7 @@ func (m *meter) name() string {
 // (https://platform.claude.com/docs/en/about-claude/models/overview, "Context").
 func (m *meter) used() usage {
 	u := m.seen
+	u.cacheWrite5m, u.cacheWrite1h = split(m.written.all, m.written.minutes, m.written.hour)
 	if !m.figures && m.failure != "" {
 		return u // an error costs nothing
 	}
@@ -191,9 +189,10 @@ func (m *meter) cost() (cost nano, pricedAs string) {
 
 // worst is what the reply can cost at most now, which is less once its input is known.
 func (m *meter) worst() nano {
+	cost, _ := m.cost()
 	if !m.figures {
 		row, _ := prices.find(m.asked.model)
-		return prices.worst(row, m.asked)
+		return max(cost, prices.worst(row, m.asked))
 	}
 	row, _ := prices.find(m.name())
 	u := m.used()
@@ -219,7 +218,7 @@ type usageJSON struct {
 	Output     count `json:"output_tokens"`
 	CacheRead  count `json:"cache_read_input_tokens"`
 	CacheWrite count `json:"cache_creation_input_tokens"`
-	Creation   *struct {
+	Creation   struct {
 		Minutes count `json:"ephemeral_5m_input_tokens"`
 		Hour    count `json:"ephemeral_1h_input_tokens"`
 	} `json:"cache_creation"`
@@ -237,15 +236,17 @@ type usageJSON struct {
 
 func (j *usageJSON) usage() usage {
 	u := usage{
-		input: int64(j.Input), output: int64(j.Output), cacheRead: int64(j.CacheRead), cacheWrite5m: int64(j.CacheWrite),
+		input: int64(j.Input), output: int64(j.Output), cacheRead: int64(j.CacheRead),
 		searches: int64(j.Server.Searches), fast: j.Speed == "fast", usOnly: j.Geo == "us",
 	}
-	if j.Creation != nil {
-		u.cacheWrite1h = int64(j.Creation.Hour)
-		// Should the parts be less than the sum, the rest is for five minutes, as it is where nothing is said.
-		u.cacheWrite5m = max(int64(j.Creation.Minutes), int64(j.CacheWrite)-u.cacheWrite1h)
-	}
+	u.cacheWrite5m, u.cacheWrite1h = split(int64(j.CacheWrite), int64(j.Creation.Minutes), int64(j.Creation.Hour))
 	return u
+}
+
+// split tells tokens that were written to the cache for five minutes from those for an hour. Some accounts give the
+// sum only: then it is for five minutes, but for what is known to be for an hour.
+func split(all, minutes, hour int64) (fiveMinutes, oneHour int64) {
+	return max(minutes, all-hour), hour
 }
 
 // count is a number in JSON that counts something: whatever else is there counts nothing, and what is beyond reason

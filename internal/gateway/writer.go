@@ -25,6 +25,8 @@ type writer struct {
 	unsynced   map[string]bool
 	synced     time.Time
 
+	before func() // of each operation on the volume, for tests; nil is nothing
+
 	wake chan struct{} // has one in it when there is something to do
 	done chan struct{}
 
@@ -147,6 +149,9 @@ func (w *writer) do(jobs []job) {
 
 // append writes to the month's journal.
 func (w *writer) append(month string, text []byte) error {
+	if w.before != nil {
+		w.before()
+	}
 	file := w.files[month]
 	if file == nil {
 		var err error
