@@ -226,8 +226,13 @@ func (p *Process) wait(output *os.File) {
 		p.killed = true
 	}
 	p.mu.Unlock()
-	// A reaper that was itself killed, or stopped, has left something behind.
-	for tries := 0; sweep(p.session, p.user) > 0 && tries < 100; tries++ {
+	// A reaper that was itself killed, or stopped, has left something behind. Any other has left nothing, and what the user
+	// runs is the daemon's own work on the session's files.
+	user := 0
+	if p.command.ProcessState.ExitCode() < 0 {
+		user = p.user
+	}
+	for tries := 0; sweep(p.session, user) > 0 && tries < 100; tries++ {
 		<-time.After(10 * time.Millisecond)
 	}
 	// Nothing writes any more, unless it escaped the reaper: whoever waits for more waits in vain.

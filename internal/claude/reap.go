@@ -20,8 +20,12 @@ const (
 	lockFD    = 4 // the claim, held by this process too
 )
 
-// killEvery is after how many looks the processes of a user are killed again. Once is enough, if there is memory to do it.
-const killEvery = 200
+// What cannot be caught up with process by process, in so many looks, is killed with all else that its user runs; then
+// once in so many looks, in case there was no memory to do it. The agent's own work on the session's files would be hit too.
+const (
+	killAllAfter = 100
+	killAllEvery = 200
+)
 
 // Reap runs a program below itself and returns its exit status, 128 + n if signal n ended it. It is the
 // main function of a process of its own. SIGINT and SIGTERM are passed on to the program. When the
@@ -138,9 +142,9 @@ func finish(pid, user int, all <-chan struct{}) {
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		switch {
-		case user == 0:
+		case user == 0 || n < killAllAfter:
 			killLeftBehind(pid)
-		case n%killEvery == 0:
+		case (n-killAllAfter)%killAllEvery == 0:
 			_ = killAll(user).Start() // waitForAll waits for it, and there is a next time
 		}
 		select {
