@@ -28,7 +28,7 @@ func backoff(tries int) time.Duration {
 	if tries < 7 {
 		most = min(most, backoffFirst<<(tries-1))
 	}
-	return most/2 + rand.N(most/2)
+	return most/2 + rand.N(most/2) //nolint:gosec // nobody gains from guessing it
 }
 
 // passing reports whether an error goes by itself, so that it is worth trying again.

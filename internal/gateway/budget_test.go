@@ -76,7 +76,7 @@ func TestLimitsHoldAcrossDaemons(t *testing.T) {
 func TestSpendEndsOneRequestOverAtMost(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
-			random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test has to be the same each time
+			random := rand.New(rand.NewPCG(seed, 1))
 			limits := Limits{DayUSD: 1 + 10*random.Float64(), MonthUSD: 1 + 20*random.Float64()}
 			l := newLedger("", "", limits, time.Now)
 			sessionLimit := fromUSD(0.5 + 5*random.Float64())

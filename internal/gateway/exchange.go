@@ -185,7 +185,7 @@ func (e *exchange) tryAgain(o *outcome, key string) bool {
 		return false
 	} else if at.After(now) {
 		wait := at.Sub(now)
-		wait += rand.N(min(wait/10, time.Second) + 1) // many may wait for the same moment
+		wait += rand.N(min(wait/10, time.Second) + 1) //nolint:gosec // many may wait for the same moment: nobody gains from guessing
 		if e.tries <= 5 || wait > delay {
 			delay = wait
 		}

@@ -67,8 +67,11 @@ func TestMeterReckonsWhatIsNotSaid(t *testing.T) {
 		"an error without a type": {"stream", "data: {\"type\":\"error\"}\n\n", usage{}, false},
 		"a huge event":            {"stream", startEvent + "data: " + strings.Repeat("x", maxEvent+1) + "\n\n" + deltaEvent + stopEvent, wholeUsage, true},
 		"a huge line, unended":    {"stream", startEvent + "data: " + strings.Repeat("x", 1_000_000), usage{input: 10, cacheRead: 1000, cacheWrite5m: 100, cacheWrite1h: 200, output: 1}, false},
-		"figures that are none": {"stream", `data: {"type":"message_start","message":{"usage":{"input_tokens":-5,"output_tokens":"7","cache_read_input_tokens":1e999,"cache_creation_input_tokens":null}}}` + "\n\n",
-			usage{cacheRead: maxCount}, false},
+		"figures that are none": {
+			"stream", `data: {"type":"message_start","message":{"usage":{"input_tokens":-5,"output_tokens":"7","cache_read_input_tokens":1e999,"cache_creation_input_tokens":null}}}` + "\n\n",
+			usage{cacheRead: maxCount},
+			false,
+		},
 		"figures of a wrong kind": {"stream", `data: {"type":"message_start","message":7,"usage":[],"delta":"x"}` + "\n\n", usage{input: 1001}, false},
 		"in one piece":            {"json", `{"type":"message","model":"claude-opus-5-5","usage":{"input_tokens":3,"output_tokens":9,"cache_creation_input_tokens":4}}`, usage{input: 3, output: 9, cacheWrite5m: 4}, true},
 		"one piece, cut":          {"json", `{"type":"message","model":"claude-opus-5-5","usa`, usage{input: 1001, output: 20}, false},

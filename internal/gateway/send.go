@@ -86,7 +86,7 @@ func (e *exchange) send(key string) *outcome {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteRequest: func(info httptrace.WroteRequestInfo) { sent.Store(info.Err == nil) },
 	})
-	o.reply, o.err = e.g.transport.RoundTrip(e.g.request(ctx, e.r, e.body, key))
+	o.reply, o.err = e.g.transport.RoundTrip(e.g.request(ctx, e.r, e.body, key)) //nolint:bodyclose // outcome.end does
 	o.sent = sent.Load()
 	if o.err == nil {
 		o.status = o.reply.StatusCode

@@ -155,6 +155,12 @@ func (w *world) currentKey() string {
 	return w.key
 }
 
+func (w *world) probed() int {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	return len(w.probes)
+}
+
 func (w *world) setKey(key string) { w.note(func() { w.key = key }) }
 
 func (w *world) answer(rw http.ResponseWriter, r *http.Request, upstream play, probe http.HandlerFunc) {
