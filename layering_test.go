@@ -41,6 +41,10 @@ var arrows = map[string][]string{
 	"berth/internal/doctest":       {},
 	"berth/bench/synth":            {},
 	"berth/bench/agent":            {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/bench/slowvolume": {
+		"berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
+	},
+	"berth/bench/slowvolume/slowfs": {},
 	"berth/e2e":                    {},
 	"berth/e2e/local":              {},
 }

@@ -1,0 +1,152 @@
+//go:build linux
+
+// Package slowfs is a directory seen through FUSE, in which every operation takes longer, and is counted: a stand-in
+// for a file system on the other end of a network. It needs root and /dev/fuse, and no fusermount.
+//
+// The kernel passes reads of data that it has in its page cache, and no other operation, without asking.
+package slowfs
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// name is the mount's source and, as a file system, its type in /proc/self/mountinfo; and that of its directories.
+const name = "slowvolume"
+
+// Volume is a directory that is slow.
+type Volume struct {
+	// Path is where it is.
+	Path string
+
+	base   string // has Path, and nothing else
+	server *fuse.Server
+	slow   *slow
+}
+
+// Mount mounts a directory once more, in a temporary directory, with so much time added to each operation. cached is
+// how long the kernel may answer for names and attributes itself, as a client of NFS does for some seconds; 0 has it
+// ask each time. Mounts that earlier programs left when they were killed are taken away first.
+func Mount(directory string, delay, cached time.Duration) (*Volume, error) {
+	if err := sweep(); err != nil {
+		return nil, err
+	}
+	root, err := fs.NewLoopbackRoot(directory)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", directory, err)
+	}
+	base, err := os.MkdirTemp("", name+"-")
+	if err != nil {
+		return nil, err
+	}
+	v := &Volume{Path: filepath.Join(base, "mount"), base: base}
+	if err := os.Mkdir(v.Path, 0o700); err != nil {
+		return nil, errors.Join(err, os.Remove(base))
+	}
+	v.slow = &slow{
+		RawFileSystem: fs.NewNodeFS(root, &fs.Options{EntryTimeout: &cached, AttrTimeout: &cached, NullPermissions: true}),
+		delay:         delay, counts: map[string]int{},
+	}
+	v.server, err = fuse.NewServer(v.slow, v.Path, &fuse.MountOptions{
+		DirectMountStrict: true, FsName: name, Name: name, AllowOther: true, // sessions have users of their own
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("mounting: %w", err), remove(base))
+	}
+	go v.server.Serve()
+	if err := v.server.WaitMount(); err != nil {
+		return nil, errors.Join(fmt.Errorf("mounting: %w", err), v.Close())
+	}
+	return v, nil
+}
+
+// Close unmounts, also if something still has a file open. What was written is in the directory.
+func (v *Volume) Close() error {
+	err := syscall.Unmount(v.Path, 0)
+	if errors.Is(err, syscall.EBUSY) {
+		err = syscall.Unmount(v.Path, syscall.MNT_DETACH)
+	} else if err == nil {
+		v.server.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("unmounting %s: %w", v.Path, err) // nothing in it must be removed
+	}
+	return remove(v.base)
+}
+
+// Counts returns how many operations there have been since it was called last, by kind.
+func (v *Volume) Counts() map[string]int {
+	v.slow.mu.Lock()
+	defer v.slow.mu.Unlock()
+	counts := v.slow.counts
+	v.slow.counts = map[string]int{}
+	return maps.Clone(counts)
+}
+
+// SetDelay changes how much time is added to each operation from now on.
+func (v *Volume) SetDelay(delay time.Duration) {
+	v.slow.mu.Lock()
+	defer v.slow.mu.Unlock()
+	v.slow.delay = delay
+}
+
+// sweep unmounts what programs left that were killed: mounts of this kind, in temporary directories of this name,
+// whose other end is gone.
+func sweep() error {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	own := filepath.Join(os.TempDir(), name+"-")
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line) // proc(5): the fifth is the mount point; what it is follows a dash
+		if len(fields) < 5 || !strings.Contains(line, " - fuse."+name+" "+name+" ") || !strings.HasPrefix(fields[4], own) {
+			continue
+		}
+		if _, err := os.Stat(fields[4]); !errors.Is(err, syscall.ENOTCONN) {
+			continue // somebody's who is alive
+		}
+		if err := syscall.Unmount(fields[4], syscall.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmounting what is left at %s: %w", fields[4], err)
+		}
+		if err := remove(filepath.Dir(fields[4])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes a mount's directories. They are empty: it must never remove what is mounted.
+func remove(base string) error {
+	return errors.Join(os.Remove(filepath.Join(base, "mount")), os.Remove(base))
+}
+
+// slow delays and counts.
+type slow struct {
+	fuse.RawFileSystem
+
+	mu     sync.Mutex
+	delay  time.Duration
+	counts map[string]int
+}
+
+// wait counts an operation, and takes the time that is added to it.
+func (s *slow) wait(kind string) {
+	s.mu.Lock()
+	s.counts[kind]++
+	delay := s.delay
+	s.mu.Unlock()
+	if delay > 0 {
+		<-time.After(delay)
+	}
+}
