@@ -45,8 +45,8 @@ var arrows = map[string][]string{
 		"berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},
 	"berth/bench/slowvolume/slowfs": {},
-	"berth/e2e":                    {},
-	"berth/e2e/local":              {},
+	"berth/e2e":                     {},
+	"berth/e2e/local":               {},
 }
 
 // forTests says what the tests of a package may import beside that. doctest is for all of them.
