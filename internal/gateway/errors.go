@@ -16,7 +16,9 @@ type failure struct {
 	} `json:"error"`
 }
 
-// refuse answers with an error. Claude Code repeats a 401 for three minutes and a 400 once, and a 403 not at all.
+// refuse answers with an error. What Claude Code 2.1.330 makes of one (cli_e2e_test.go): it repeats a 401, 409, 5xx
+// and 429 for minutes, a 400 and a 422 some times with fewer features; and not at all a 402, a 403, which it calls a
+// failure to authenticate, a 404, of which it says that there is no such model, and a 429 with x-should-retry: false.
 func refuse(w http.ResponseWriter, status int, kind, message string) {
 	f := failure{Type: "error"}
 	f.Error.Type, f.Error.Message = kind, oneLine(message)

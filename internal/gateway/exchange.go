@@ -117,7 +117,7 @@ func (e *exchange) admit() bool {
 		e.g.lock.Unlock()
 		e.g.config.Log.Warn("a limit of spend is reached", contract.LogFieldSession, e.s.id, "scope", exceeded.Scope,
 			"limit_usd", exceeded.LimitUSD, "spent_usd", exceeded.SpentUSD)
-		refuse(e.w, http.StatusForbidden, "permission_error", err.Error())
+		refuse(e.w, http.StatusPaymentRequired, "billing_error", err.Error())
 		return false
 	}
 	e.waitEnded(err)
@@ -233,7 +233,8 @@ func (e *exchange) answer(o *outcome, key string) (cut bool) {
 		if e.g.config.Park != nil {
 			e.g.config.Park(e.s.id, until, why)
 		}
-		refuse(e.w, http.StatusForbidden, "permission_error", fmt.Sprintf("%s; it names %s UTC as the time to go on", why, until.UTC().Format("2006-01-02 15:04:05")))
+		e.w.Header().Set("X-Should-Retry", "false")
+		refuse(e.w, http.StatusTooManyRequests, "rate_limit_error", fmt.Sprintf("%s; it names %s UTC as the time to go on", why, until.UTC().Format("2006-01-02 15:04:05")))
 		return false
 	}
 	switch {

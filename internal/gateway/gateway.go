@@ -7,10 +7,10 @@
 //
 //	not from this machine, no token, another path     403, 401, 404
 //	no key, or the key is refused                     403, which Claude Code does not repeat
-//	a limit of session, day or month is reached       403, and Exceeded tells which
+//	a limit of session, day or month is reached       402, likewise, and Exceeded tells which
 //	it might go over a limit, with others under way   waits until they have ended
 //	429, 5xx, 529, no connection                      waits and tries again, up to Config.Patience
-//	the API names a time beyond that                  Config.Park, and 403
+//	the API names a time beyond that                  Config.Park, and 429, not to be repeated
 //	a reply                                           as it comes; Config.Report when it has ended
 package gateway
 

@@ -23,7 +23,7 @@ func TestASessionsLimit(t *testing.T) {
 			t.Error("no request was refused yet")
 		}
 		reply := w.askAs(w.t.Context(), token, streamBody)
-		if reply.status != 403 || reply.message() != "permission_error: the session has reached its limit: $0.0012 of $0.0009 are spent; resume it with a higher limit to go on" {
+		if reply.status != 402 || reply.message() != "billing_error: the session has reached its limit: $0.0012 of $0.0009 are spent; resume it with a higher limit to go on" {
 			t.Errorf("%+v", reply)
 		}
 		w.g.Revoke("two")
@@ -64,7 +64,7 @@ func TestTheDaysLimit(t *testing.T) {
 			group.Go(func() {
 				for {
 					if reply := w.askAs(w.t.Context(), token, streamBody); reply.status != 200 {
-						if limit, over := w.g.Exceeded(name); reply.status != 403 || !over || limit.Scope != gateway.ScopeDay || limit.Resets.IsZero() {
+						if limit, over := w.g.Exceeded(name); reply.status != 402 || !over || limit.Scope != gateway.ScopeDay || limit.Resets.IsZero() {
 							t.Errorf("%+v, %+v", reply, limit)
 						}
 						return

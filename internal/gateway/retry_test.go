@@ -58,12 +58,12 @@ func TestFaultsAndOutcomes(t *testing.T) {
 		"retry after nonsense":  {upstream: once(status(529, "Retry-After", "soon")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
 		"retry at once":         {upstream: once(status(529, "Retry-After", "0")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
 		"a limit's reset":       {upstream: once(status(429, "Anthropic-Ratelimit-Tokens-Reset", started.Add(40*time.Second).Format(time.RFC3339), "Anthropic-Ratelimit-Tokens-Remaining", "0", "Anthropic-Ratelimit-Requests-Reset", started.Add(time.Hour).Format(time.RFC3339), "Anthropic-Ratelimit-Requests-Remaining", "5")), status: 200, tries: 2, least: 40 * time.Second, most: 42 * time.Second, usd: goodCost},
-		"a unified limit":       {upstream: once(status(429, "Anthropic-Ratelimit-Unified-Reset", fmt.Sprint(started.Add(2*time.Hour).Unix()))), status: 403, says: "permission_error: the model's API limits the rate of requests (429): the reason; it names 2000-01-01 02:00:00 UTC", tries: 1, parked: 2 * time.Hour},
-		"retry after 3 h":       {upstream: once(status(429, "Retry-After", "10800")), status: 403, says: "permission_error: ", tries: 1, parked: 3 * time.Hour},
-		"retry 529 after 1 h":   {upstream: once(status(529, "Retry-After", "3600")), status: 403, says: "permission_error: ", tries: 1, parked: time.Hour},
+		"a unified limit":       {upstream: once(status(429, "Anthropic-Ratelimit-Unified-Reset", fmt.Sprint(started.Add(2*time.Hour).Unix()))), status: 429, says: "rate_limit_error: the model's API limits the rate of requests (429): the reason; it names 2000-01-01 02:00:00 UTC", tries: 1, parked: 2 * time.Hour},
+		"retry after 3 h":       {upstream: once(status(429, "Retry-After", "10800")), status: 429, says: "rate_limit_error: ", tries: 1, parked: 3 * time.Hour},
+		"retry 529 after 1 h":   {upstream: once(status(529, "Retry-After", "3600")), status: 429, says: "rate_limit_error: ", tries: 1, parked: time.Hour},
 		"the account's limit": {upstream: once(func(w http.ResponseWriter) {
 			fail(w, 400, "invalid_request_error", "You have reached your specified API usage limits. You will regain access on 2000-01-02 at 00:00 UTC.")
-		}), status: 403, says: "permission_error: You have reached", tries: 1, parked: 24 * time.Hour},
+		}), status: 429, says: "rate_limit_error: You have reached", tries: 1, parked: 24 * time.Hour},
 		"the account's, past": {upstream: once(func(w http.ResponseWriter) {
 			fail(w, 400, "invalid_request_error", "You will regain access on 1999-01-02 at 00:00 UTC.")
 		}), status: 400, says: "invalid_request_error: You will", tries: 1},
