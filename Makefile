@@ -37,10 +37,10 @@ build-agent:
 .PHONY: test
 test: setup build ## run every test: Go, the emulator's own, and end to end
 	go vet ./...
-	go vet -tags e2e ./e2e/... ./internal/scripted
+	go vet -tags e2e ./e2e/... ./internal/scripted ./internal/gateway
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
-	go test -tags e2e -count 1 -timeout 20m -v ./e2e/... ./internal/scripted
+	go test -tags e2e -count 1 -timeout 20m -v ./e2e/... ./internal/scripted ./internal/gateway
 
 .PHONY: golden
 golden: ## renew the golden templates and the generated parts of the documentation
@@ -62,6 +62,7 @@ vulncheck: ## look the dependencies up in Go's vulnerability database (needs acc
 bench: setup build ## print the figures of docs/measurements.md
 	go run ./bench/synth
 	go run ./bench/agent
+	go run ./bench/gateway
 
 .PHONY: setup
 setup: node_modules/.installed .venv/.installed

@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 	"berth/internal/doctest":       {},
 	"berth/bench/synth":            {},
 	"berth/bench/agent":            {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/bench/gateway":          {"berth/internal/gateway", "berth/internal/scripted"},
 	"berth/bench/slowvolume": {
 		"berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},
@@ -51,12 +52,13 @@ var arrows = map[string][]string{
 
 // forTests says what the tests of a package may import beside that. doctest is for all of them.
 var forTests = map[string][]string{
-	"berth/cmd/berth":       {"berth/internal/cost/costtest"},
-	"berth/e2e":             {"berth/internal/contract"},
-	"berth/e2e/local":       {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
-	"berth/internal/claude": {"berth/internal/scripted"},
-	"berth/internal/daemon": {"berth/internal/scripted"},
-	"berth/internal/cost":   {"berth/internal/cost/costtest"},
+	"berth/cmd/berth":        {"berth/internal/cost/costtest"},
+	"berth/e2e":              {"berth/internal/contract"},
+	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/internal/claude":  {"berth/internal/scripted"},
+	"berth/internal/gateway": {"berth/internal/scripted"},
+	"berth/internal/daemon":  {"berth/internal/scripted"},
+	"berth/internal/cost":    {"berth/internal/cost/costtest"},
 }
 
 // keptOut names what a program may not contain, however far down, and why.
