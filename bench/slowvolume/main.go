@@ -1,0 +1,201 @@
+//go:build linux
+
+// Command slowvolume measures what a slow volume costs: a session on a repository of many files, with the real Claude
+// Code CLI and a scripted model that takes a second for each reply, once with the volume in a directory and once with
+// the same kind of directory in which every operation takes 5 ms longer, in turns. It prints the times, their ratio,
+// and how many operations on the volume a turn takes. It needs root, /dev/fuse and the CLI (`make setup`).
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"berth/internal/scripted"
+)
+
+// target is what the ratio of the times may be at most.
+const target = 1.10
+
+// settings are what the command line says.
+type settings struct {
+	rounds, turns, messages, files int
+	delay, cached, think           time.Duration
+	berthd                         string
+}
+
+func main() {
+	var set settings
+	flag.IntVar(&set.rounds, "rounds", 5, "how many sessions to take the median of, with each volume")
+	flag.IntVar(&set.turns, "turns", 20, "replies of the model in a session that edit files")
+	flag.IntVar(&set.messages, "messages", 1, "how many messages the turns are spread over; each ends with a checkpoint")
+	flag.IntVar(&set.files, "files", 10_000, "files of the repository")
+	flag.DurationVar(&set.delay, "delay", 5*time.Millisecond, "what each operation on the slow volume takes longer")
+	flag.DurationVar(&set.cached, "cached", 0, "how long the kernel remembers the slow volume's names and attributes")
+	flag.DurationVar(&set.think, "think", time.Second, "how long the model takes for a reply")
+	flag.StringVar(&set.berthd, "berthd", "", "the program to measure; it is built if left out")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := measure(ctx, set)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func measure(ctx context.Context, set settings) (err error) {
+	if set.rounds < 1 || set.messages < 1 || set.turns < set.messages || set.files < 1 {
+		return errors.New("there have to be rounds, files, messages, and at least a turn for each")
+	}
+	dir, err := os.MkdirTemp("", "bench-slowvolume-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{settings: set, dir: dir}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	model, err := scripted.New(scripted.Options{Scripts: []scripted.Script{b.script()}, Key: key})
+	if err != nil {
+		return err
+	}
+	url, stop, err := model.Listen(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	b.model = url
+
+	fast, err := b.start(ctx, "fast", false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fast.stop()) }()
+	slow, err := b.start(ctx, "slow", true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, slow.stop()) }()
+	return b.compare(ctx, fast, slow)
+}
+
+// compare runs sessions in turns, and prints what came out.
+func (b *bench) compare(ctx context.Context, fast, slow *agent) error {
+	fmt.Printf("a session of %d turns over %d messages, %d files, +%s for each operation; slow and fast in turns\n", b.turns, b.messages, b.files, b.delay)
+	var plain, slowed []time.Duration
+	var counted []map[string]int
+	for round := range b.rounds {
+		first, second := fast, slow
+		if round%2 == 1 { // neither always comes after the other
+			first, second = slow, fast
+		}
+		times := map[*agent]time.Duration{}
+		slow.volume.Counts() // what there was meanwhile is no session's
+		for _, each := range []*agent{first, second} {
+			took, err := each.session(ctx)
+			if err != nil {
+				return fmt.Errorf("%s volume: %w", each.name, err)
+			}
+			times[each] = took
+			if each == slow {
+				counted = append(counted, slow.volume.Counts())
+			}
+		}
+		plain, slowed = append(plain, times[fast]), append(slowed, times[slow])
+		fmt.Printf("  round %d: slow %.2f s, fast %.2f s, %d operations\n", round+1, times[slow].Seconds(), times[fast].Seconds(), total(counted[round]))
+	}
+	s, f := median(slowed).Seconds(), median(plain).Seconds()
+	fmt.Printf("slow : fast volume, medians of %d\n  %.2f s : %.2f s = %.3f            target ≤ %.2f\n", b.rounds, s, f, s/f, target)
+	b.operations(counted)
+	return nil
+}
+
+// operations prints how many operations on the volume a turn took, by kind, in the session in the middle.
+func (b *bench) operations(counted []map[string]int) {
+	slices.SortFunc(counted, func(x, y map[string]int) int { return cmp.Compare(total(x), total(y)) })
+	middle := counted[len(counted)/2]
+	fmt.Printf("operations on the volume per turn: %.1f\n", float64(total(middle))/float64(b.turns))
+	kinds := slices.SortedFunc(maps.Keys(middle), func(x, y string) int {
+		return cmp.Or(cmp.Compare(middle[y], middle[x]), cmp.Compare(x, y))
+	})
+	for _, kind := range kinds {
+		fmt.Printf("  %-14s %7.1f\n", kind, float64(middle[kind])/float64(b.turns))
+	}
+}
+
+func total(counts map[string]int) (sum int) {
+	for _, count := range counts {
+		sum += count
+	}
+	return sum
+}
+
+func median(times []time.Duration) time.Duration {
+	times = slices.Sorted(slices.Values(times))
+	return times[len(times)/2]
+}
+
+// script edits a few files in each reply.
+func (b *bench) script() scripted.Script {
+	var steps []scripted.Step
+	for turn := range b.turns / b.messages {
+		edit := "for file in"
+		for each := range 3 {
+			edit += " " + fileName((turn*977+each*31)%b.files)
+		}
+		step := scripted.Use(
+			scripted.Bash(fmt.Sprintf(`%s; do echo "turn %d" >> "$file"; done`, edit, turn+1)),
+			scripted.Write(fmt.Sprintf("{{cwd}}/notes/turn-%d.md", turn+1), "What was done in this turn.\n"),
+		)
+		step.Delay = b.think
+		steps = append(steps, step)
+	}
+	return scripted.Script{Name: "work", Steps: append(steps, scripted.Text("Done."))}
+}
+
+// prepare makes the repository, and builds the program if none is named.
+func (b *bench) prepare(ctx context.Context) error {
+	b.repo = filepath.Join(b.dir, "repository")
+	line := "Nothing in this file means anything, but there has to be something in it to be read and written.\n"
+	for number := range b.files {
+		name := filepath.Join(b.repo, fileName(number))
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, []byte(fmt.Sprintf("file %d\n", number)+line+line+line), 0o600); err != nil {
+			return err
+		}
+	}
+	commands := [][]string{
+		{"git", "-C", b.repo, "init", "--quiet"},
+		{"git", "-C", b.repo, "add", "--all"},
+		{"git", "-C", b.repo, "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "-m", "Begin"},
+	}
+	if b.berthd == "" {
+		b.berthd = filepath.Join(b.dir, "berthd")
+		commands = append(commands, []string{"go", "build", "-o", b.berthd, "./cmd/berthd"})
+	}
+	for _, command := range commands {
+		if output, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%v: %w: %s", command, err, output)
+		}
+	}
+	cli, err := filepath.Abs(filepath.Join("node_modules", ".bin", "claude"))
+	b.cli = cli
+	return err
+}
+
+// fileName is the path of a file of the repository, by its number.
+func fileName(number int) string { return fmt.Sprintf("part-%02d/file-%04d.txt", number/100, number) }
