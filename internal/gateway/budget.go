@@ -75,7 +75,8 @@ func money(usd float64) string {
 // admit lets a request leave, once that cannot take spend further over a limit than by this request. Where a limit
 // is reached, the error is an exceededError. While requests under way might reach it together with this one, it
 // waits, in order of arrival: waits is called once then, with the limit's scope. The request goes in any case when it
-// is the only one under its limits, or spend would never come near them. When admit returns without error, the
+// is the only one under its limits, or spend would never come near them. Requests of other daemons on the volume count
+// with what they have cost so far, as of the last refreshEvery: each daemon may go over by a request. When admit returns without error, the
 // request is noted on the volume with its estimate. ctx ends the wait, by its cause.
 func (l *Ledger) admit(ctx context.Context, o order, waits func(Scope)) (*charge, error) {
 	l.refresh()

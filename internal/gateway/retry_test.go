@@ -194,6 +194,31 @@ func TestSlowRepliesGoOn(t *testing.T) {
 	})
 }
 
+// A Claude Code that hangs, and reads no more, does not keep its request alive.
+func TestAClientThatStalls(t *testing.T) {
+	inWorld(t, nil, func(w http.ResponseWriter, _ *http.Request, _ int) {
+		stream(w, startText, strings.Repeat("x", 1<<20), endText, stopText)
+	}, nil, func(w *world) {
+		r, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://127.0.0.1/v1/messages", strings.NewReader(streamBody))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Api-Key", w.token)
+		reply, err := w.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reply.Body.Close() //nolint:errcheck // it is not read
+		<-time.After(gateway.StallTime + time.Second)
+		synctest.Wait()
+		w.lock.Lock()
+		defer w.lock.Unlock()
+		if active := w.g.Active("one").Sub(w.began); active != gateway.StallTime || len(w.reports) != 1 || !w.reports[0].Cut {
+			t.Errorf("active until %s, %+v", active, w.reports)
+		}
+	})
+}
+
 // A session that goes away, or is revoked, ends its wait at once.
 func TestWaitsEndWithTheSession(t *testing.T) {
 	overloaded := func(w http.ResponseWriter, _ *http.Request, _ int) {

@@ -209,7 +209,8 @@ func (e *exchange) pass(o *outcome, key string) (cut bool) {
 
 // passBody hands the body of a reply on. The error is how it, or the session's connection, broke.
 func (e *exchange) passBody(o *outcome) error {
-	flusher := http.NewResponseController(e.w)
+	client := http.NewResponseController(e.w)
+	defer func() { _ = client.SetWriteDeadline(time.Time{}) }() // the connection may serve more requests
 	left := o.reply.ContentLength
 	hand := func(part []byte) error { // what is handed on is in the ledger by then
 		if len(part) == 0 {
@@ -219,10 +220,12 @@ func (e *exchange) passBody(o *outcome) error {
 			o.meter.End(true)
 		}
 		e.figure(o.meter)
+		// A Claude Code that hangs must not seem alive for ever. Without deadlines it would.
+		_ = client.SetWriteDeadline(time.Now().Add(e.g.config.Stall))
 		if _, err := e.w.Write(part); err != nil {
 			return err
 		}
-		return flusher.Flush()
+		return client.Flush()
 	}
 	if err := hand(o.body); err != nil {
 		return err

@@ -25,19 +25,24 @@ type exchange struct {
 
 func (e *exchange) serve() {
 	path := strings.TrimSuffix(e.r.URL.Path, "/")
-	post := e.r.Method == http.MethodPost
+	count := path == "/v1/messages/count_tokens"
+	posted := e.r.Method == http.MethodPost && (path == "/v1/messages" || count)
+	models := e.r.Method == http.MethodGet && path == "/v1/models" // by which a key can be tried out
 	switch {
 	case path == "" && e.r.Method == http.MethodHead:
 		e.begin()
 		e.end(http.StatusOK, true)
-	case !post || path != "/v1/messages" && path != "/v1/messages/count_tokens":
+	case !posted && !models:
 		e.begin()
 		e.refuse(http.StatusNotFound, "there is no "+e.r.Method+" "+e.r.URL.Path+" in the scripted API")
 	case !e.record.KeyRight:
 		e.begin()
 		e.refuse(http.StatusUnauthorized, "invalid x-api-key")
+	case models:
+		e.begin()
+		e.sendJSON(http.StatusOK, object{"data": []object{}, "has_more": false, "first_id": nil, "last_id": nil})
 	default:
-		e.answer(path == "/v1/messages/count_tokens")
+		e.answer(count)
 	}
 }
 

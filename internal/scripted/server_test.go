@@ -126,7 +126,9 @@ func TestOtherCalls(t *testing.T) {
 		kind               string
 	}{
 		{"head", "HEAD", "/", nil, nil, 200, ""},
-		{"models", "GET", "/v1/models", []string{"x-api-key", "right"}, nil, 404, "not_found_error"},
+		{"models", "GET", "/v1/models?limit=1", []string{"x-api-key", "right"}, nil, 200, ""},
+		{"models, wrong key", "GET", "/v1/models", []string{"x-api-key", "wrong"}, nil, 401, "authentication_error"},
+		{"a model", "GET", "/v1/models/m", []string{"x-api-key", "right"}, nil, 404, "not_found_error"},
 		{"messages by GET", "GET", "/v1/messages", nil, nil, 404, "not_found_error"},
 		{"no key", "POST", "/v1/messages", nil, ask("x", true), 401, "authentication_error"},
 		{"wrong key", "POST", "/v1/messages", []string{"x-api-key", "wrong"}, ask("x", true), 401, "authentication_error"},
