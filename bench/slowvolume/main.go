@@ -95,7 +95,7 @@ func measure(ctx context.Context, set settings) (err error) {
 func (b *bench) compare(ctx context.Context, fast, slow *agent) error {
 	fmt.Printf("a session of %d turns over %d messages, %d files, +%s for each operation; slow and fast in turns\n", b.turns, b.messages, b.files, b.delay)
 	var plain, slowed []time.Duration
-	var counted []map[string]int
+	var counted []counts
 	for round := range b.rounds {
 		first, second := fast, slow
 		if round%2 == 1 { // neither always comes after the other
@@ -110,11 +110,12 @@ func (b *bench) compare(ctx context.Context, fast, slow *agent) error {
 			}
 			times[each] = took
 			if each == slow {
-				counted = append(counted, slow.volume.Counts())
+				kinds, programs := slow.volume.Counts()
+				counted = append(counted, counts{kinds, programs})
 			}
 		}
 		plain, slowed = append(plain, times[fast]), append(slowed, times[slow])
-		fmt.Printf("  round %d: slow %.2f s, fast %.2f s, %d operations\n", round+1, times[slow].Seconds(), times[fast].Seconds(), total(counted[round]))
+		fmt.Printf("  round %d: slow %.2f s, fast %.2f s, %d operations\n", round+1, times[slow].Seconds(), times[fast].Seconds(), counted[round].total())
 	}
 	s, f := median(slowed).Seconds(), median(plain).Seconds()
 	fmt.Printf("slow : fast volume, medians of %d\n  %.2f s : %.2f s = %.3f            target ≤ %.2f\n", b.rounds, s, f, s/f, target)
@@ -122,24 +123,33 @@ func (b *bench) compare(ctx context.Context, fast, slow *agent) error {
 	return nil
 }
 
-// operations prints how many operations on the volume a turn took, by kind, in the session in the middle.
-func (b *bench) operations(counted []map[string]int) {
-	slices.SortFunc(counted, func(x, y map[string]int) int { return cmp.Compare(total(x), total(y)) })
-	middle := counted[len(counted)/2]
-	fmt.Printf("operations on the volume per turn: %.1f\n", float64(total(middle))/float64(b.turns))
-	kinds := slices.SortedFunc(maps.Keys(middle), func(x, y string) int {
-		return cmp.Or(cmp.Compare(middle[y], middle[x]), cmp.Compare(x, y))
-	})
-	for _, kind := range kinds {
-		fmt.Printf("  %-14s %7.1f\n", kind, float64(middle[kind])/float64(b.turns))
-	}
-}
+// counts are the operations of a session on the volume.
+type counts struct{ kinds, programs map[string]int }
 
-func total(counts map[string]int) (sum int) {
-	for _, count := range counts {
+func (c counts) total() (sum int) {
+	for _, count := range c.kinds {
 		sum += count
 	}
 	return sum
+}
+
+// operations prints how many operations on the volume a turn took, in the session in the middle.
+func (b *bench) operations(counted []counts) {
+	slices.SortFunc(counted, func(x, y counts) int { return cmp.Compare(x.total(), y.total()) })
+	middle := counted[len(counted)/2]
+	fmt.Printf("operations on the volume per turn: %.1f\n", float64(middle.total())/float64(b.turns))
+	for _, part := range []struct {
+		by     string
+		counts map[string]int
+	}{{"by kind", middle.kinds}, {"by program", middle.programs}} {
+		fmt.Println(part.by)
+		names := slices.SortedFunc(maps.Keys(part.counts), func(x, y string) int {
+			return cmp.Or(cmp.Compare(part.counts[y], part.counts[x]), cmp.Compare(x, y))
+		})
+		for _, name := range names {
+			fmt.Printf("  %-14s %7.1f\n", name, float64(part.counts[name])/float64(b.turns))
+		}
+	}
 }
 
 func median(times []time.Duration) time.Duration {

@@ -9,7 +9,6 @@ package slowfs
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,7 +54,7 @@ func Mount(directory string, delay, cached time.Duration) (*Volume, error) {
 	}
 	v.slow = &slow{
 		RawFileSystem: fs.NewNodeFS(root, &fs.Options{EntryTimeout: &cached, AttrTimeout: &cached, NullPermissions: true}),
-		delay:         delay, counts: map[string]int{},
+		delay:         delay, kinds: map[string]int{}, programs: map[string]int{}, names: map[uint32]string{},
 	}
 	v.server, err = fuse.NewServer(v.slow, v.Path, &fuse.MountOptions{
 		DirectMountStrict: true, FsName: name, Name: name, AllowOther: true, // sessions have users of their own
@@ -84,13 +83,14 @@ func (v *Volume) Close() error {
 	return remove(v.base)
 }
 
-// Counts returns how many operations there have been since it was called last, by kind.
-func (v *Volume) Counts() map[string]int {
+// Counts returns how many operations there have been since it was called last: by their kind, and by the name of the
+// program that asked for them. Those that are the kernel's own, or of a program that was gone at once, are "-".
+func (v *Volume) Counts() (kinds, programs map[string]int) {
 	v.slow.mu.Lock()
 	defer v.slow.mu.Unlock()
-	counts := v.slow.counts
-	v.slow.counts = map[string]int{}
-	return maps.Clone(counts)
+	kinds, programs = v.slow.kinds, v.slow.programs
+	v.slow.kinds, v.slow.programs = map[string]int{}, map[string]int{}
+	return kinds, programs
 }
 
 // SetDelay changes how much time is added to each operation from now on.
@@ -135,18 +135,34 @@ func remove(base string) error {
 type slow struct {
 	fuse.RawFileSystem
 
-	mu     sync.Mutex
-	delay  time.Duration
-	counts map[string]int
+	mu              sync.Mutex
+	delay           time.Duration
+	kinds, programs map[string]int
+	names           map[uint32]string // of programs, by their thread's id
 }
 
 // wait counts an operation, and takes the time that is added to it.
-func (s *slow) wait(kind string) {
+func (s *slow) wait(caller *fuse.Caller, kind string) {
 	s.mu.Lock()
-	s.counts[kind]++
+	name, known := s.names[caller.Pid]
+	if !known {
+		name = program(caller.Pid)
+		s.names[caller.Pid] = name
+	}
+	s.kinds[kind]++
+	s.programs[name]++
 	delay := s.delay
 	s.mu.Unlock()
 	if delay > 0 {
 		<-time.After(delay)
 	}
+}
+
+// program is the name of a process (proc(5)).
+func program(pid uint32) string {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return "-"
+	}
+	return strings.TrimSpace(string(name))
 }
