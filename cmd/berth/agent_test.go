@@ -30,11 +30,13 @@ type fakeAgent struct {
 	changed  chan struct{} // closed when something has happened
 	sessions []*fakeSession
 	asked    []string // the requests that changed something, with their bodies
+	listed   []string // the queries of those for a list of sessions
 }
 
 type fakeSession struct {
 	fields map[string]any
 	events []string
+	key    string
 }
 
 // ending is how a canned session ends: its last event, and what of the session changes.
@@ -167,22 +169,16 @@ func (a *fakeAgent) handler() http.Handler {
 		status := map[string]any{
 			"version": "v1.2.3", "claude_version": "2.1.330 (Claude Code)", "pid": a.pid, "started_at": "2026-11-23T01:00:00Z",
 			"data": "/volume", "work": "/volume/work", "model": "scripted", "key": "not needed", "isolation": "none", "places": 4,
-			"sessions": map[string]int{"running": 1, "succeeded": 2}, "problems": []string{},
+			"sessions": map[string]int{"running": 1, "succeeded": 2}, "problems": []string{}, "spend": spend(),
+			"volume": map[string]int{"total": 400e9, "free": 300e9},
 		}
 		for name, value := range a.status {
 			status[name] = value
 		}
 		answer(w, 200, status)
 	})
-	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
-		list := []any{}
-		for _, s := range a.sessions {
-			if want := r.URL.Query()["state"]; len(want) == 0 || strings.Contains(strings.Join(want, " "), s.fields["state"].(string)) {
-				list = append(list, s.json())
-			}
-		}
-		answer(w, 200, map[string]any{"sessions": list})
-	})
+	mux.HandleFunc("GET /v1/spend", a.spend)
+	mux.HandleFunc("GET /v1/sessions", a.list)
 	mux.HandleFunc("POST /v1/sessions", a.create)
 	mux.HandleFunc("GET /v1/sessions/{id}", a.session(func(w http.ResponseWriter, _ *http.Request, s *fakeSession) { answer(w, 200, s.json()) }))
 	mux.HandleFunc("GET /v1/sessions/{id}/diff", a.session(func(w http.ResponseWriter, r *http.Request, _ *fakeSession) {
@@ -237,7 +233,15 @@ func (a *fakeAgent) create(w http.ResponseWriter, r *http.Request) {
 		refuse(w, refusal.status, refusal.code, refusal.message)
 		return
 	}
+	key := r.Header.Get("Idempotency-Key")
+	for _, s := range a.sessions {
+		if key != "" && s.key == key {
+			answer(w, 200, s.json())
+			return
+		}
+	}
 	s := a.add(prompt)
+	s.key = key
 	s.play(prompt)
 	answer(w, 201, s.json())
 }

@@ -24,6 +24,7 @@ type cli struct {
 	Up     ops.Up     `cmd:"" group:"The agent" help:"Make sure that the agent is there."`
 	Down   ops.Down   `cmd:"" group:"The agent" help:"End the agent; its sessions wait."`
 	Status ops.Status `cmd:"" group:"The agent" help:"Show how the agent is."`
+	Spend  ops.Spend  `cmd:"" group:"The agent" help:"Show what sessions have spent, by day and model."`
 
 	Run    ops.Run    `cmd:"" group:"Sessions" help:"Hand in a task, and follow it to its end."`
 	Ps     ops.Ps     `cmd:"" group:"Sessions" help:"List sessions."`

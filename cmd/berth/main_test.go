@@ -60,12 +60,13 @@ func TestScripts(t *testing.T) {
 			env.Values[agentKey{}] = agent
 			return errors.Join(
 				os.WriteFile(filepath.Join(env.WorkDir, "large.txt"), []byte(strings.Repeat("a long task ", 1<<20/12)), 0o600),
+				os.WriteFile(filepath.Join(env.WorkDir, "large.json"), []byte("{"+strings.Repeat(" ", 1<<20)+"}"), 0o600),
 				os.WriteFile(filepath.Join(env.WorkDir, "escape.txt"), []byte("clear \x1b[2J the screen"), 0o600),
 				os.WriteFile(filepath.Join(env.WorkDir, "patch.txt"), []byte("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\r\n+caf\xe9\x1b[m\n"), 0o600),
 				os.WriteFile(filepath.Join(env.WorkDir, "latin1.txt"), []byte("caf\xe9"), 0o600))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "fails": fails, "json-lines": jsonLines, "asked": asked, "have": have, "problem": problem, "interrupt": interrupt, "agent-pid": agentPID,
+			"exits": exits, "fails": fails, "json-lines": jsonLines, "asked": asked, "queried": queried, "have": have, "problem": problem, "interrupt": interrupt, "agent-pid": agentPID,
 		},
 	})
 }
@@ -122,6 +123,18 @@ func asked(ts *testscript.TestScript, negated bool, args []string) {
 	if slices.ContainsFunc(agent.asked, regexp.MustCompile(args[0]).MatchString) == negated {
 		ts.Fatalf("the agent was asked:\n%s", strings.Join(agent.asked, "\n"))
 	}
+}
+
+// queried PATTERN… compares the questions for lists of sessions since the last time, as they were asked.
+func queried(ts *testscript.TestScript, _ bool, args []string) {
+	agent := agentOf(ts)
+	agent.change(func() {
+		same := slices.EqualFunc(agent.listed, args, func(query, pattern string) bool { return regexp.MustCompile("^" + pattern + "$").MatchString(query) })
+		if !same && len(args) > 0 {
+			ts.Fatalf("the agent was asked for:\n%s", strings.Join(agent.listed, "\n"))
+		}
+		agent.listed = nil
+	})
 }
 
 // have PROMPT… gives the agent sessions, which end as their prompts say. \e is an escape character in them.

@@ -5,6 +5,7 @@ package api
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -100,6 +101,7 @@ type SessionList struct {
 // ListQuery says which sessions are asked for. Zeros ask for all, the oldest first.
 type ListQuery struct {
 	States        []State   // those in one of them; all if empty
+	IDPart        string    // those whose id begins or ends with it
 	Repo          string    // those with this repository
 	CreatedAfter  time.Time // those made after it
 	CreatedBefore time.Time // those made before it
@@ -111,6 +113,7 @@ type ListQuery struct {
 // Holds reports whether a session is asked for, wherever it is in the order.
 func (q *ListQuery) Holds(session *Session) bool {
 	return (len(q.States) == 0 || slices.Contains(q.States, session.State)) &&
+		(strings.HasPrefix(session.ID, q.IDPart) || strings.HasSuffix(session.ID, q.IDPart)) &&
 		(q.Repo == "" || q.Repo == session.Repo) &&
 		(q.CreatedAfter.IsZero() || session.CreatedAt.After(q.CreatedAfter)) &&
 		(q.CreatedBefore.IsZero() || session.CreatedAt.Before(q.CreatedBefore))

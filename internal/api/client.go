@@ -79,14 +79,24 @@ func (c *Client) CreateOnce(ctx context.Context, task NewSession, key string) (*
 const pageSize = 500
 
 // Sessions lists all sessions, the oldest first; with states, only those in one of them.
-func (c *Client) Sessions(ctx context.Context, states ...State) (all []Session, err error) {
-	for query := (ListQuery{States: states, Limit: pageSize}); ; {
+func (c *Client) Sessions(ctx context.Context, states ...State) ([]Session, error) {
+	return c.Collect(ctx, ListQuery{States: states})
+}
+
+// Collect lists sessions over as many pages as it takes. The query's limit is the most of them in all.
+func (c *Client) Collect(ctx context.Context, query ListQuery) ([]Session, error) {
+	all, most := []Session{}, query.Limit
+	for {
+		query.Limit = pageSize
+		if most > 0 {
+			query.Limit = min(pageSize, most-len(all))
+		}
 		page, err := c.List(ctx, query)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, page.Sessions...)
-		if query.After = page.Next; page.Next == "" {
+		if query.After = page.Next; page.Next == "" || most > 0 && len(all) >= most {
 			return all, nil
 		}
 	}
@@ -98,7 +108,7 @@ func (c *Client) List(ctx context.Context, query ListQuery) (*SessionList, error
 	for _, state := range query.States {
 		values.Add("state", string(state))
 	}
-	for name, value := range map[string]string{"repo": query.Repo, "after": query.After} {
+	for name, value := range map[string]string{"id": query.IDPart, "repo": query.Repo, "after": query.After} {
 		if value != "" {
 			values.Set(name, value)
 		}

@@ -7,53 +7,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"berth/internal/api"
 )
-
-// Limits are the options of a session that `berth run` and `berth resume` share.
-type Limits struct {
-	Model          string        `name:"model" placeholder:"NAME" help:"The model, as Claude Code names it."`
-	MaxTurns       int           `name:"max-turns" placeholder:"N" help:"End it after so many replies of the model."`
-	MaxBudgetUSD   float64       `name:"max-budget-usd" placeholder:"X" help:"End it when it has spent so many US dollars on the model."`
-	Timeout        time.Duration `name:"timeout" placeholder:"D" help:"End it after so much time of work, such as 90s or 2h; the queue does not count."`
-	PermissionMode string        `name:"permission-mode" placeholder:"MODE" help:"bypassPermissions (the default), acceptEdits, dontAsk, default or plan. There is nobody to ask: what Claude Code would ask for is denied."`
-}
-
-// options are the limits as the agent takes them. What is wrong with one is told with the name of its flag.
-func (l *Limits) options() (api.Options, error) {
-	options := api.Options{
-		Model: l.Model, PermissionMode: l.PermissionMode,
-		MaxTurns: l.MaxTurns, MaxBudgetUSD: l.MaxBudgetUSD, TimeoutSeconds: l.Timeout.Seconds(),
-	}
-	for _, limit := range []struct {
-		flag, unit string
-		given      any
-		alone      api.Options
-	}{
-		{"--max-turns", "", l.MaxTurns, api.Options{MaxTurns: options.MaxTurns}},
-		{"--max-budget-usd", "", l.MaxBudgetUSD, api.Options{MaxBudgetUSD: options.MaxBudgetUSD}},
-		{"--timeout", " seconds", l.Timeout, api.Options{TimeoutSeconds: options.TimeoutSeconds}},
-	} {
-		if err := limit.alone.Check(); err != nil {
-			_, rule, _ := strings.Cut(err.Error(), ": ")
-			return options, fmt.Errorf("%s is %v: %s%s", limit.flag, limit.given, rule, limit.unit)
-		}
-	}
-	return options, options.Check()
-}
 
 // Run is the verb `berth run`: it hands in a task and follows it to its end.
 type Run struct {
 	Target
 	Prompt *string `arg:"" optional:"" help:"What Claude Code is asked to do. Without it, or as -, it is read from standard input."`
 	File   string  `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the prompt from a file."`
-	Repo   string  `name:"repo" placeholder:"URL|DIR" help:"The repository to clone: a URL or a directory on the agent's machine. Without one the session starts in an empty repository."`
+	Repo   *string `name:"repo" placeholder:"URL|DIR" help:"The repository to clone: a URL or a directory on the agent's machine. Without one the session starts in an empty repository."`
 	Ref    string  `name:"ref" placeholder:"REF" help:"The branch, tag or commit to start from."`
 	Limits `group:"Limits and options"`
-	Detach bool `name:"detach" short:"d" help:"Print the session's id and return."`
-	JSON   bool `name:"json" help:"Write the session's events, a JSON object a line, after its id."`
+	Key    *string `name:"idempotency-key" placeholder:"KEY" help:"A name for this task: with the same one and the same task again, no second session is made, and the first is followed."`
+	Detach bool    `name:"detach" short:"d" help:"Print the session's id and return."`
+	JSON   bool    `name:"json" help:"Write the session's events, a JSON object a line, after its id."`
 }
 
 // Help is the long help.
@@ -65,10 +33,13 @@ Examples:
   berth run "Add a test for the parser, and make it pass" --repo .
   berth run --repo https://github.com/example/project --ref main --max-budget-usd 2 "Fix issue 12"
   git diff | berth run - --timeout 10m
+  berth run "Review this" --repo . --permission-mode dontAsk --allowed-tools "Read,Grep,Bash(git log:*)"
+  berth run --idempotency-key issue-12 --mcp-config .mcp.json --detach "Fix issue 12"
   id=$(berth run --detach --file task.md); berth logs -f "$id"
 
 Exit codes: 0 it succeeded; 1 it failed, or was cancelled; 2 a flag, the prompt or the repository cannot be
-used; 3 the agent cannot be reached; 4 a limit (turns, budget, time) ended it; 130 Ctrl-C: the session goes on.`
+used; 3 the agent cannot be reached; 4 a limit (turns, budget, time, the agent's spend) ended it; 130 Ctrl-C: the
+session goes on.`
 }
 
 // Run hands the task in.
@@ -81,7 +52,7 @@ func (r *Run) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	session, err := client.Create(ctx, task)
+	session, err := r.create(ctx, client, task)
 	if err != nil {
 		return err
 	}
@@ -91,23 +62,56 @@ func (r *Run) Run(ctx context.Context, stdio Stdio) error {
 	return followToEnd(ctx, stdio, client, session.ID, 0, r.JSON)
 }
 
-func (r *Run) task(ctx context.Context, stdio Stdio) (api.NewSession, error) {
-	prompt, err := readPrompt(ctx, stdio, r.Prompt, r.File)
-	if err != nil {
-		return api.NewSession{}, err
+func (r *Run) create(ctx context.Context, client *api.Client, task api.NewSession) (*api.Session, error) {
+	if r.Key == nil {
+		return client.Create(ctx, task)
 	}
-	task := api.NewSession{Prompt: prompt, Repo: r.Repo, Ref: r.Ref}
+	return client.CreateOnce(ctx, task, *r.Key)
+}
+
+func (r *Run) task(ctx context.Context, stdio Stdio) (task api.NewSession, err error) {
+	if err := checkKey(r.Key); err != nil {
+		return task, err
+	}
+	if task.Repo, err = readRepo(r.Repo); err != nil {
+		return task, err
+	}
 	if task.Options, err = r.options(); err != nil {
 		return task, err
 	}
-	if info, err := os.Stat(r.Repo); err == nil && info.IsDir() {
-		if task.Repo, err = filepath.Abs(r.Repo); err != nil {
-			return task, err
-		}
-	} else if r.Repo != "" && !filepath.IsAbs(r.Repo) && !strings.Contains(r.Repo, ":") {
-		return task, fmt.Errorf("--repo: there is no directory %.80q here, and it is neither a URL nor an absolute path: name one like ., https://host/path or git@host:path", r.Repo)
+	if task.Prompt, err = readPrompt(ctx, stdio, r.Prompt, r.File); err != nil {
+		return task, err
 	}
+	task.Ref = r.Ref
 	return task, task.Check()
+}
+
+// checkKey says what is wrong with a key, which becomes a field of a request's header.
+func checkKey(key *string) error {
+	const most = 255
+	if key != nil && (*key == "" || len(*key) > most || strings.TrimSpace(*key) != *key ||
+		strings.ContainsFunc(*key, func(r rune) bool { return r < ' ' || r > '~' })) {
+		return fmt.Errorf("--idempotency-key: %.80q is not a key: take 1 to %d printable characters of ASCII, such as a ticket's number", *key, most)
+	}
+	return nil
+}
+
+// readRepo is the repository that --repo names, a directory as its absolute path.
+func readRepo(given *string) (string, error) {
+	if given == nil {
+		return "", nil
+	}
+	repo := *given
+	if repo == "" { // an unset variable of a script
+		return "", errors.New("--repo: it is empty; name a URL or a directory, or leave it out")
+	}
+	if info, err := os.Stat(repo); err == nil && info.IsDir() {
+		return filepath.Abs(repo)
+	}
+	if !filepath.IsAbs(repo) && !strings.Contains(repo, ":") {
+		return "", fmt.Errorf("--repo: there is no directory %.80q here, and it is neither a URL nor an absolute path: name one like ., https://host/path or git@host:path", repo)
+	}
+	return repo, nil
 }
 
 // followToEnd shows a session until it has ended. Its error is how the session ended, if not well.

@@ -55,17 +55,45 @@ func writeStatus(to io.Writer, status *api.Status, address string, now time.Time
 	row("address", address)
 	row("claude", status.ClaudeVersion)
 	row("model", fmt.Sprintf("%s (key: %s)", status.Model, status.Key))
-	row("volume", status.Data)
+	row("volume", status.Data+room(status.Volume))
 	row("work", status.Work)
 	row("isolation", status.Isolation)
-	row("places", strconv.Itoa(status.Places))
+	row("places", fmt.Sprintf("%d, of which %d taken", status.Places, status.Sessions[api.Preparing]+status.Sessions[api.Running]))
 	for _, state := range api.States {
-		if count := status.Sessions[state]; count > 0 {
+		if count := status.Sessions[state]; count > 0 || state == api.Queued || state == api.Running {
 			row(string(state), strconv.Itoa(count))
 		}
 	}
+	writeSpend(row, &status.Spend)
 	for _, problem := range status.Problems {
 		row("PROBLEM", problem)
 	}
 	return table.Flush()
+}
+
+// room says how full a volume is; nothing if the agent cannot tell.
+func room(volume api.Volume) string {
+	if volume.Total <= 0 {
+		return ""
+	}
+	used := max(volume.Total-volume.Free, 0)
+	return fmt.Sprintf(" (%s of %s used, %.0f %%)", bytesText(used), bytesText(volume.Total), 100*float64(used)/float64(volume.Total))
+}
+
+// writeSpend writes rows about what the agent has spent.
+func writeSpend(row func(name, value string), spend *api.Spend) {
+	row("spent today", spent(spend.DayUSD, spend.DayLimitUSD)+" ("+spend.Day+", UTC)")
+	row("this month", spent(spend.MonthUSD, spend.MonthLimitUSD))
+	row("prices", "dated "+spend.PricesDated)
+}
+
+// spent is an amount beside its limit.
+func spent(dollars, limit float64) string {
+	switch {
+	case limit <= 0:
+		return money(dollars) + ", no limit"
+	case dollars >= limit:
+		return fmt.Sprintf("%s: the limit of %s is reached", money(dollars), money(limit))
+	}
+	return fmt.Sprintf("%s of %s", money(dollars), money(limit))
 }

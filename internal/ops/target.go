@@ -57,29 +57,24 @@ func findSession(ctx context.Context, client *api.Client, given *string) (*api.S
 	if wholeID.MatchString(id) {
 		return client.Session(ctx, id)
 	}
-	sessions, err := client.Sessions(ctx)
+	query := api.ListQuery{IDPart: id, Newest: true, Limit: 2} // a third one would say no more
+	if given == nil {
+		query.Limit = 1
+	}
+	page, err := client.List(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	if given == nil {
-		if len(sessions) == 0 {
-			return nil, errors.New("there is no session yet; start one with `berth run`")
-		}
-		return &sessions[len(sessions)-1], nil
-	}
-	var found []*api.Session
-	for i := range sessions {
-		if each := sessions[i].ID; strings.HasPrefix(each, id) || strings.HasSuffix(each, id) {
-			found = append(found, &sessions[i])
-		}
-	}
-	switch len(found) {
-	case 0:
+	switch found := page.Sessions; {
+	case len(found) == 0 && given == nil:
+		return nil, errors.New("there is no session yet; start one with `berth run`")
+	case len(found) == 0:
 		return nil, fmt.Errorf("there is no session %.80q; `berth ps --all` lists those that there are", id)
-	case 1:
-		return found[0], nil
+	case len(found) == 1 || given == nil:
+		return &found[0], nil
+	default:
+		return nil, &UsageError{fmt.Errorf("several sessions have an id like %q, among them %s and %s; give more of it", id, found[0].ID, found[1].ID)}
 	}
-	return nil, &UsageError{fmt.Errorf("%d sessions have an id like %q, among them %s and %s; give more of it", len(found), id, found[0].ID, found[1].ID)}
 }
 
 // connected finds the agent and a session of it. An empty id is an unset variable of a script, which does not

@@ -180,6 +180,27 @@ func count(n int64) string {
 	return fmt.Sprintf("%.1fM", float64(n)/1e6)
 }
 
+// bytesText is a number of bytes for people, in units of 1000: disks are sold in them.
+func bytesText(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for units := "kMGTP"; value >= 999.95 && unit < len(units)-1; unit++ {
+		value /= 1000
+	}
+	return fmt.Sprintf("%.1f %cB", value, "kMGTP"[unit])
+}
+
+// clock is a time of day for people, in a zone of theirs; with the day, unless that is the day of another time.
+func clock(at, beside time.Time, zone *time.Location) string {
+	at, beside = at.In(zone), beside.In(zone)
+	if at.Format(time.DateOnly) == beside.Format(time.DateOnly) {
+		return at.Format("15:04")
+	}
+	return at.Format("2006-01-02 15:04")
+}
+
 // plural is a number of things.
 func plural(n int, one, more string) string {
 	if n == 1 {

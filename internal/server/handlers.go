@@ -63,6 +63,7 @@ type (
 	}
 	listInput struct {
 		State         []string  `query:"state,explode" doc:"Only sessions in one of these states; several may also be separated by commas"`
+		IDPart        string    `query:"id" doc:"Only sessions whose id begins or ends with this"`
 		Repo          string    `query:"repo" doc:"Only sessions with this repository"`
 		CreatedAfter  time.Time `query:"created_after" doc:"Only sessions made after this time"`
 		CreatedBefore time.Time `query:"created_before" doc:"Only sessions made before this time"`
@@ -144,7 +145,7 @@ func (h *handlers) spend(ctx context.Context, _ *struct{}) (*spendAnswer, error)
 
 func (h *handlers) list(_ context.Context, in *listInput) (*listAnswer, error) {
 	query := api.ListQuery{
-		Repo: in.Repo, CreatedAfter: in.CreatedAfter, CreatedBefore: in.CreatedBefore,
+		IDPart: in.IDPart, Repo: in.Repo, CreatedAfter: in.CreatedAfter, CreatedBefore: in.CreatedBefore,
 		Newest: in.Order == "newest", After: in.After, Limit: in.Limit,
 	}
 	for _, names := range in.State {

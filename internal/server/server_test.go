@@ -157,6 +157,7 @@ func TestOperations(t *testing.T) {
 	}{
 		{"POST", "/v1/sessions", `{"prompt":"x","repo":"https://h/p","ref":"main","model":"opus[1m]","max_turns":3,"max_budget_usd":0.5,"timeout_seconds":60}`, 201, "create"},
 		{"GET", "/v1/sessions", "", 200, "list"},
+		{"GET", "/v1/sessions?id=8057", "", 200, "list"},
 		{"GET", "/v1/sessions?order=newest&limit=3&after=" + id + "&repo=https://h/p&created_after=2026-01-02T03:04:05Z", "", 200, "list"},
 		{"GET", "/v1/spend", "", 200, "spend"},
 		{"GET", "/v1/sessions/" + id + "/bundle?full=true", "", 200, "bundle"},

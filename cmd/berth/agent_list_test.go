@@ -1,0 +1,57 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// list answers with a page of sessions. Each was made a minute after the one before.
+func (a *fakeAgent) list(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	a.listed = append(a.listed, query.Encode())
+	sessions := slices.Clone(a.sessions)
+	newest := query.Get("order") == "newest"
+	if newest {
+		slices.Reverse(sessions)
+	}
+	page, next := []any{}, ""
+	limit, _ := strconv.Atoi(query.Get("limit"))
+	for _, s := range sessions {
+		id := s.fields["id"].(string)
+		if after := query.Get("after"); after != "" && (!newest && id <= after || newest && id >= after) || !s.fits(query) {
+			continue
+		}
+		if limit > 0 && len(page) == limit {
+			next = page[limit-1].(map[string]any)["id"].(string)
+			break
+		}
+		page = append(page, s.json())
+	}
+	answer(w, 200, map[string]any{"sessions": page, "next": next})
+}
+
+// fits reports whether a query asks for a session.
+func (s *fakeSession) fits(query map[string][]string) bool {
+	one := func(name string) string { return strings.Join(query[name], "") }
+	field := func(name string) string { return s.fields[name].(string) }
+	return (len(query["state"]) == 0 || slices.Contains(query["state"], field("state"))) &&
+		(strings.HasPrefix(field("id"), one("id")) || strings.HasSuffix(field("id"), one("id"))) &&
+		(one("repo") == "" || one("repo") == field("repo")) &&
+		(one("created_after") == "" || field("created_at") > one("created_after")) &&
+		(one("created_before") == "" || field("created_at") < one("created_before"))
+}
+
+func spend() map[string]any {
+	return map[string]any{
+		"day": "2026-11-23", "day_usd": 1.25, "day_limit_usd": 5, "month_usd": 20.5, "month_limit_usd": 0, "prices_dated": "2026-11-22",
+	}
+}
+
+func (a *fakeAgent) spend(w http.ResponseWriter, _ *http.Request) {
+	report := spend()
+	report["days"] = map[string]float64{"2026-11-22": 19.25, "2026-11-23": 1.25, "2026-10-31": 0.005}
+	report["models"] = map[string]float64{"claude-x": 0.5, "claude-y\x1b[2J": 20}
+	answer(w, 200, report)
+}
