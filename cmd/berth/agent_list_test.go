@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,4 +56,20 @@ func (a *fakeAgent) spend(w http.ResponseWriter, _ *http.Request) {
 	report["days"] = map[string]float64{"2026-11-22": 19.25, "2026-11-23": 1.25, "2026-10-31": 0.005}
 	report["models"] = map[string]float64{"claude-x": 0.5, "claude-y\x1b[2J": 20}
 	answer(w, 200, report)
+}
+
+// bundle answers with a bundle that the script has made.
+func (a *fakeAgent) bundle(w http.ResponseWriter, r *http.Request, s *fakeSession) {
+	name := "thin.bundle"
+	if r.URL.Query().Get("full") == "true" {
+		name = "full.bundle"
+	}
+	a.listed = append(a.listed, name)
+	bundle, err := os.ReadFile(filepath.Join(a.dir, name))
+	if err != nil {
+		refuse(w, 409, "conflict", "session "+s.fields["id"].(string)+" is running, and nothing of its work is on the volume yet")
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-git-bundle")
+	_, _ = w.Write(bundle) // a client that is gone misses nothing
 }

@@ -25,6 +25,7 @@ type fakeAgent struct {
 	token  string
 	pid    int
 	status map[string]any // over the usual one
+	dir    string         // where bundles are: thin.bundle and full.bundle
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed when something has happened
@@ -189,6 +190,7 @@ func (a *fakeAgent) handler() http.Handler {
 		}
 		answer(w, 200, map[string]any{"base": "abc", "patch": patch})
 	}))
+	mux.HandleFunc("GET /v1/sessions/{id}/bundle", a.session(a.bundle))
 	mux.HandleFunc("GET /v1/sessions/{id}/events", a.events)
 	mux.HandleFunc("POST /v1/sessions/{id}/messages", a.session(func(w http.ResponseWriter, r *http.Request, s *fakeSession) {
 		s.play(a.note(r)["text"].(string))

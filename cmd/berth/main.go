@@ -34,6 +34,7 @@ type cli struct {
 	Stop   ops.Stop   `cmd:"" group:"Sessions" help:"End a session."`
 	Resume ops.Resume `cmd:"" group:"Sessions" help:"Take an ended session up again."`
 	Diff   ops.Diff   `cmd:"" group:"Sessions" help:"Show what a session changed."`
+	Pull   ops.Pull   `cmd:"" group:"Sessions" help:"Fetch a session's work into this clone, as a branch."`
 
 	Cost       ops.Cost   `cmd:"" group:"Other" help:"Estimate what a deployment costs a month."`
 	Completion completion `cmd:"" group:"Other" help:"Print how to have the shell complete berth's verbs and flags."`

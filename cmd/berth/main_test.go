@@ -52,6 +52,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=0")       // each program would wait for a second, if it looks for races
 			env.Setenv("BERTH_DATA", filepath.Join(env.WorkDir, "volume"))
 			agent := newFakeAgent("secret")
+			agent.dir = env.WorkDir
+			for _, setting := range []string{
+				"GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com",
+				"GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.com", "LC_ALL=C",
+			} {
+				env.Vars = append(env.Vars, setting)
+			}
 			stop, err := agent.serve(env.Getenv("BERTH_DATA"))
 			if err != nil {
 				return err
