@@ -49,16 +49,12 @@ func (s *scratch) capture(ctx context.Context) (*captured, error) {
 	}
 	c.about.Modes, c.about.Dirs, c.tree = found.modes, found.dirs, found.asGit
 	c.about.LeftOut = append(c.about.LeftOut, found.leftOut...)
-	c.about.Base, err = s.ref(ctx, "refs/base")
-	if err != nil {
+	if err := s.remembered(ctx); err != nil {
 		return nil, err
 	}
-	last, err := s.ref(ctx, "refs/last")
-	if err != nil {
-		return nil, err
-	}
-	if c.about.Gone && last != "" {
-		c.parents = append(c.parents, last)
+	c.about.Base = s.base
+	if c.about.Gone && s.last != "" {
+		c.parents = append(c.parents, s.last)
 	}
 	if err := s.nested(ctx, root, found.nested, c); err != nil {
 		return nil, err
@@ -68,13 +64,23 @@ func (s *scratch) capture(ctx context.Context) (*captured, error) {
 
 func (c *captured) leaveOut(line string) { c.about.LeftOut = append(c.about.LeftOut, line) }
 
-// ref reads one of scratch's own refs.
-func (s *scratch) ref(ctx context.Context, name string) (string, error) {
-	oid, err := s.git().line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
-	if fatal(err) || ctx.Err() != nil {
-		return "", err
+// remembered reads scratch's own refs.
+func (s *scratch) remembered(ctx context.Context) error {
+	s.base, s.last, s.lastTree = "", "", ""
+	listing, err := s.git().run(ctx, "for-each-ref", "--format=%(refname) %(objectname) %(tree)", "refs/base", "refs/last")
+	if err != nil {
+		return err
 	}
-	return oid, nil
+	for line := range strings.Lines(listing) {
+		switch words := strings.Fields(line); {
+		case len(words) != 3:
+		case words[0] == "refs/base":
+			s.base = words[1]
+		case words[0] == "refs/last":
+			s.last, s.lastTree = words[1], words[2]
+		}
+	}
+	return nil
 }
 
 // staged reads the session's index, of which git may write only a copy.

@@ -69,10 +69,8 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 	if err != nil {
 		return nil, err
 	}
-	if last != "" && !c.about.Gone {
-		if known, err := s.git().line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", last+"^{tree}"); err == nil && known == c.wrapper {
-			return nil, nil
-		}
+	if last != "" && last == s.last && c.wrapper == s.lastTree {
+		return nil, nil
 	}
 	commit, err := s.commit(ctx, c)
 	if err != nil {
@@ -166,78 +164,4 @@ func (r *mirror) sessionRef(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	return oid, nil
-}
-
-// store brings a commit and what it needs from scratch to the mirror, and makes it the session's checkpoint. Objects
-// come first, synced, then the ref: a crash anywhere leaves the last checkpoint or this one.
-func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string) error {
-	if !r.exists() {
-		if err := r.make(ctx); err != nil {
-			return err
-		}
-	}
-	shared, err := r.use(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer unlock(shared)
-	if err := r.storeObjects(ctx, s, commit, last); err != nil {
-		return err
-	}
-	if err := syncDir(filepath.Join(r.path, "objects", "pack")); err != nil {
-		return err
-	}
-	if _, err := r.git().run(ctx, "update-ref", "refs/berth/"+id, commit); err != nil {
-		return err
-	}
-	return syncDir(filepath.Join(r.path, "refs", "berth"))
-}
-
-// make makes an empty mirror for a checkpoint whose mirror is gone.
-func (r *mirror) make(ctx context.Context) error {
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return err
-	}
-	held, err := lockFile(ctx, r.base()+".lock", true)
-	if err != nil {
-		return err
-	}
-	defer unlock(held)
-	return r.ensure(ctx)
-}
-
-// storeObjects sends the mirror what it lacks. What it has is told by the last checkpoint, or by the origin's
-// branches before there is one. If it turns out to be damaged it gets everything.
-func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last string) error {
-	var have []string
-	if last != "" {
-		have = append(have, last)
-	} else if tips, err := originTips(ctx, r.git()); err == nil {
-		for _, tip := range tips {
-			have = append(have, tip.oid)
-		}
-	}
-	there, err := kinds(ctx, s.git(), have)
-	if err != nil {
-		return err
-	}
-	var known strings.Builder
-	for _, oid := range have {
-		if there[oid] != "" {
-			known.WriteString("^" + oid + "\n")
-		}
-	}
-	from := s.git()
-	from.stdin = commit + "\n" + known.String()
-	_, err = pipe(ctx, from, packObjects, r.git(), indexPack)
-	if err == nil || ctx.Err() != nil || known.Len() == 0 {
-		return err
-	}
-	r.log.Warn("sending a mirror all of a checkpoint, for it seems to be damaged", "path", r.path, "err", err)
-	if err := r.mend(); err != nil {
-		return err
-	}
-	from.stdin = commit + "\n"
-	_, err = pipe(ctx, from, packObjects, r.git(), indexPack)
-	return err
 }

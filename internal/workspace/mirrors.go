@@ -36,6 +36,7 @@ type Mirrors struct {
 	mu     sync.Mutex
 	fetch  map[string]*fetching    // by path
 	places map[string]*placeLocked // by scratch directory
+	stored map[string]string       // checkpoints that this process stored, by mirror and session
 }
 
 // Place is where a session works on local disk. The directories that Tree and Scratch lie in must not be
@@ -73,7 +74,7 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Mirrors{dir: dir, config: config, log: logger, fetch: map[string]*fetching{}, places: map[string]*placeLocked{}}
+	return &Mirrors{dir: dir, config: config, log: logger, fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, stored: map[string]string{}}
 }
 
 // placeLocked keeps a diff and a checkpoint from using one index at a time.

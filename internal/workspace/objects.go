@@ -3,13 +3,18 @@ package workspace
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 var (
 	// packObjects writes a pack of what the revisions on its standard input reach. Without --thin, for what a thin
 	// pack leaves out would be put in again where it is stored.
-	packObjects = []string{"-c", "core.bigFileThreshold=32m", "-c", "pack.compression=1", "pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset"}
+	packObjects = []string{"-c", "core.bigFileThreshold=32m", "-c", "pack.compression=1", "pack-objects", "--revs", "--no-sparse", "--stdout", "--quiet", "--delta-base-offset"}
+
+	// packNew is for what a session has done since its last checkpoint. To look for what is like each other among it is
+	// left to Maintain: it would take half of the time.
+	packNew = append(slices.Clip(packObjects), "--sparse", "--window=0")
 
 	// indexPack stores a pack, if every object in it is right and none that they name is missing. Objects that git
 	// once made or let pass, though it would not now, are in the history of many repositories.

@@ -25,6 +25,8 @@ type scratch struct {
 	objects string // the session's; empty if it has none that can be used
 	more    []string
 
+	base, last, lastTree string // what its refs say, once it was captured
+
 	suspicious bool // something is broken: what refs lead to is looked at closely
 }
 
