@@ -20,6 +20,7 @@ import (
 
 	"berth/internal/api"
 	"berth/internal/contract"
+	"berth/internal/daemon"
 	"berth/internal/gateway"
 	"berth/internal/metrics"
 )
@@ -42,6 +43,7 @@ type settings struct {
 	places             int
 	limits             gateway.Limits
 	retention          time.Duration // of ended sessions; 0 is for ever
+	checkpoint         time.Duration // how long changes may be on the work disk alone
 	structured         bool          // log lines are JSON
 	metricEnvironment  string        // empty: no metrics are sent
 }
@@ -134,6 +136,14 @@ func (s *settings) readNumbers(getenv func(string) string) error {
 			return fmt.Errorf("%s: %q is not a number of days", contract.EnvRetentionDays, days)
 		}
 		s.retention = time.Duration(number * float64(24*time.Hour))
+	}
+	s.checkpoint = daemon.CheckpointTime
+	if seconds := getenv(contract.EnvCheckpoint); seconds != "" {
+		number, err := strconv.ParseFloat(seconds, 64)
+		if err != nil || !(number >= 1 && number <= 3600) {
+			return fmt.Errorf("%s: %q is not a number of seconds from 1 to 3600", contract.EnvCheckpoint, seconds)
+		}
+		s.checkpoint = time.Duration(number * float64(time.Second))
 	}
 	for name, limit := range map[string]*float64{contract.EnvSpendLimitDayUSD: &s.limits.DayUSD, contract.EnvSpendLimitUSD: &s.limits.MonthUSD} {
 		if text := getenv(name); text != "" {

@@ -5,6 +5,7 @@ package local
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,12 +36,8 @@ func TestEndings(t *testing.T) {
 			state:  api.Succeeded, exit: 0,
 		},
 		"the API refuses": {
-			script: scripted.Script{Steps: []scripted.Step{work, {Text: "never", Faults: []scripted.Fault{scripted.Status(403).For(scripted.Always)}}}},
+			script: scripted.Script{Steps: []scripted.Step{work, {Text: "never", Faults: []scripted.Fault{scripted.Status(400).For(scripted.Always)}}}},
 			state:  api.Failed, code: api.CodeAPIError, exit: 1,
-		},
-		"no key": {
-			script: scripted.Script{Steps: []scripted.Step{scripted.Text("never")}}, env: []string{"ANTHROPIC_API_KEY="},
-			state: api.Failed, code: api.CodeNoKey, exit: 1,
 		},
 		"turns": {
 			script: scripted.Script{Endless: true, Steps: []scripted.Step{work}}, args: []string{"--max-turns", "3"},
@@ -200,12 +197,26 @@ func TestEndedFromOutside(t *testing.T) {
 func (a *agent) claude(id string, reaper bool) int {
 	a.t.Helper()
 	for _, pid := range a.processes(id) {
-		text, err := os.ReadFile(filepath.Join("/proc", itoa(pid), "cmdline"))
-		args := strings.Split(string(text), "\x00")
-		if err == nil && len(args) > 3 && (args[1] == "reap") == reaper && strings.Contains(string(text), "stream-json") {
+		if args := arguments(pid); len(args) > 3 && (args[1] == "reap") == reaper && slices.Contains(args, "stream-json") {
 			return pid
 		}
 	}
 	a.t.Fatalf("no such process of session %s", id)
 	return 0
+}
+
+// claudes returns the processes of Claude Code itself that there are.
+func (a *agent) claudes(id string) (pids []int) {
+	a.t.Helper()
+	for _, pid := range a.processes(id) {
+		if args := arguments(pid); len(args) > 3 && args[1] != "reap" && slices.Contains(args, "stream-json") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func arguments(pid int) []string {
+	text, _ := os.ReadFile(filepath.Join("/proc", itoa(pid), "cmdline")) // empty if it has ended
+	return strings.Split(string(text), "\x00")
 }

@@ -348,7 +348,9 @@ func (a *agent) events(id string) (list []api.Event) {
 // berth runs the command and returns its output and exit status.
 func (a *agent) berth(stdin string, args ...string) (stdout, stderr string, code int) {
 	a.t.Helper()
-	command := exec.CommandContext(a.t.Context(), programs.berth, args...)
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, programs.berth, args...)
 	var out, err bytes.Buffer
 	command.Env, command.Stdin, command.Stdout, command.Stderr = a.environ(), strings.NewReader(stdin), &out, &err
 	var exit *exec.ExitError

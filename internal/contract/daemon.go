@@ -13,6 +13,7 @@ const (
 	EnvSpendLimitUSD    = "BERTH_SPEND_LIMIT_USD"     // of a month
 	EnvSpendLimitDayUSD = "BERTH_SPEND_LIMIT_DAY_USD" // of a day
 	EnvRetentionDays    = "BERTH_RETENTION_DAYS"      // how long ended sessions are kept
+	EnvCheckpoint       = "BERTH_CHECKPOINT_SECONDS"  // how long changes may be on the work disk alone
 	EnvAnthropicAPIKey  = "ANTHROPIC_API_KEY"
 	EnvAnthropicBaseURL = "ANTHROPIC_BASE_URL"
 	EnvGitHubToken      = "GITHUB_TOKEN"

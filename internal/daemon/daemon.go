@@ -333,6 +333,7 @@ func (d *Daemon) rouse() {
 func (d *Daemon) able() bool {
 	_, err := exec.LookPath(d.config.CLI)
 	able := d.hold("claude", err, "the Claude Code CLI cannot be run: %v; sessions wait until it is there")
+	able = d.hold("isolation", d.isolationProblem(), "%v; sessions wait: as root they could read every key") && able
 	able = d.hold("git", workspace.Able(), "git cannot be run: %v; sessions wait until it can") && able
 	able = d.hold("key", d.keyProblem(), "%v; sessions wait until there is a key that is taken") && able
 	able = d.hold("spend", d.spendProblem(), "%v; sessions wait") && able
@@ -346,6 +347,14 @@ func (d *Daemon) able() bool {
 		d.solved("volume")
 	}
 	return able
+}
+
+// isolationProblem says why sessions would run as root; nil if they do not.
+func (d *Daemon) isolationProblem() error {
+	if problem := d.config.Isolation.Problem(); problem != "" {
+		return errors.New(problem)
+	}
+	return nil
 }
 
 // hold notes what a part's state is, and reports whether sessions can run with it.

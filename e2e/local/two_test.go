@@ -1,0 +1,138 @@
+//go:build e2e
+
+package local
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"berth/internal/api"
+	"berth/internal/contract"
+	"berth/internal/scripted"
+)
+
+// Two agents on one volume share forty sessions. One of them is stopped, so that the other one takes over what it held, and
+// woken again: every session succeeds, each of its steps is in the log once, and what the first one goes on to do counts
+// nowhere.
+func TestTwoAgentsOnOneVolume(t *testing.T) {
+	t.Parallel()
+	const sessions, steps = 40, 4
+	var script []scripted.Step
+	var wanted []string
+	for number := range steps {
+		script = append(script, scripted.Step{
+			Delay: 400 * time.Millisecond, Tools: []scripted.Tool{scripted.Bash(fmt.Sprintf("echo step-%d >> steps; echo did %d.", number, number))},
+		})
+		wanted = append(wanted, strconv.Itoa(number))
+	}
+	first := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: append(script, scripted.Text("All done."))}}}, contract.EnvWork+"="+t.TempDir())
+	second := beside(t, first)
+	var ids []string
+	for number := range sessions {
+		by := []*agent{first, second}[number%2]
+		ids = append(ids, by.create(api.NewSession{Prompt: "take the steps"}).ID)
+	}
+	var held []string
+	first.eventually("the first agent works on several sessions", func() bool {
+		held = first.holds(ids)
+		return len(held) >= 3
+	})
+	if err := first.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	held = first.holds(ids)
+	second.eventually("the second agent has taken over what the first one held", func() bool {
+		return len(first.holds(held)) == 0
+	})
+	if err := first.process.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		ended := second.end(id)
+		if ended.State != api.Succeeded || ended.Result != "All done." {
+			t.Errorf("session %s is %s: %+v, %q", id, ended.State, ended.Error, ended.Result)
+		}
+		second.checkSteps(id, wanted)
+		if other, err := first.client.Session(t.Context(), id); err != nil || other.State != api.Succeeded || other.Events != ended.Events {
+			t.Errorf("the first agent sees %+v, %v", other, err)
+		}
+	}
+	t.Logf("%d sessions were taken over", len(held))
+	for _, a := range []*agent{first, second} {
+		if err := a.stop(); err != nil {
+			t.Errorf("berthd: %v", err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(first.data, "sessions", "*", "lease*")); err != nil || len(left) > 0 {
+		t.Errorf("leases are left: %v, %v", left, err)
+	}
+}
+
+// beside starts a second agent on the volume of another one, with a work disk of its own.
+func beside(t *testing.T, first *agent) *agent {
+	t.Helper()
+	second := plannedAgent(t, scripted.Options{})
+	second.data, second.model = first.data, first.model
+	second.env[contract.EnvData], second.env[contract.EnvWork] = first.data, t.TempDir()
+	second.env[contract.EnvAnthropicBaseURL] = first.env[contract.EnvAnthropicBaseURL]
+	second.start()
+	return second
+}
+
+// holds returns those of some sessions that an agent has a lease of.
+func (a *agent) holds(ids []string) (held []string) {
+	a.t.Helper()
+	for _, id := range ids {
+		text, err := os.ReadFile(filepath.Join(a.data, "sessions", id, "lease.json"))
+		var lease struct {
+			Owner struct {
+				PID int `json:"pid"`
+			} `json:"owner"`
+		}
+		if err == nil && json.Unmarshal(text, &lease) == nil && lease.Owner.PID == a.process.Process.Pid {
+			held = append(held, id)
+		}
+	}
+	return held
+}
+
+// A message, and a request to stop, reach a session that another agent holds.
+func TestMessagesReachTheOtherAgent(t *testing.T) {
+	t.Parallel()
+	first := newAgent(t, scripted.Options{Scripts: []scripted.Script{
+		{Name: "wait", Match: "wait", Steps: []scripted.Step{scripted.Use(scripted.Bash("touch began; until test -e enough; do sleep 0.1; done")), scripted.Text("Done.")}},
+		{Name: "more", Match: "more please", Steps: []scripted.Step{scripted.Text("Here is more.")}},
+	}}, contract.EnvWork+"="+t.TempDir())
+	second := beside(t, first)
+	told, stopped := first.create(api.NewSession{Prompt: "wait"}), first.create(api.NewSession{Prompt: "wait"})
+	for _, each := range []*api.Session{told, stopped} {
+		second.awaitBegan(each.ID)
+	}
+	if _, err := second.client.Send(t.Context(), told.ID, api.NewMessage{Text: "more please"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.client.Stop(t.Context(), stopped.ID); err != nil {
+		t.Fatal(err)
+	}
+	if ended := second.end(stopped.ID); ended.State != api.Cancelled {
+		t.Errorf("it is %s", ended.State)
+	}
+	second.until(told.ID, func(event api.Event) bool { return event.Type == api.EventMessage && event.Text == "more please" })
+	now, err := second.client.Session(t.Context(), told.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(now.WorkDir, "enough"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ended := second.end(told.ID); ended.State != api.Succeeded || !strings.Contains(ended.Result, "more") {
+		t.Errorf("it is %s: %q", ended.State, ended.Result)
+	}
+}
