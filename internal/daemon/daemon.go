@@ -110,7 +110,7 @@ func New(config Config, store *session.Store) (*Daemon, error) {
 	}
 	config.Mirrors.Closed, config.Mirrors.Logger = append(config.Mirrors.Closed, config.Data, config.Work), config.Logger
 	d.mirrors = workspace.NewMirrors(filepath.Join(config.Data, "repos"), config.Mirrors)
-	config.Models.Report, config.Models.Notice = d.requested, d.noticed
+	config.Models.Leave, config.Models.Report, config.Models.Notice = d.mayAsk, d.requested, d.noticed
 	config.Models.Park, config.Models.Refused = d.park, d.keyRefused
 	d.models = gateway.New(config.Models)
 	return d, nil

@@ -7,9 +7,19 @@ import (
 
 	"berth/internal/api"
 	"berth/internal/contract"
+	"berth/internal/session"
 )
 
 // What the gateway tells of a session's requests.
+
+// mayAsk says why a session's requests may not leave any more; nil if they may.
+func (d *Daemon) mayAsk(id string) error {
+	s := d.store.Get(id)
+	if s == nil {
+		return session.ErrLost
+	}
+	return s.Verify()
+}
 
 // requested writes down what a request has cost. The ledger has it already.
 func (d *Daemon) requested(id string, request api.Request) {

@@ -46,6 +46,12 @@ func (e *exchange) serve() (cut bool) {
 	if !usable {
 		return false
 	}
+	if e.g.config.Leave != nil {
+		if err := e.g.config.Leave(e.s.id); err != nil {
+			refuse(e.w, http.StatusForbidden, "permission_error", err.Error())
+			return false
+		}
+	}
 	e.asked = ask(e.body)
 	waits, stop := context.WithDeadlineCause(e.r.Context(), e.began.Add(e.g.config.Patience), errCrowded)
 	defer stop()
@@ -79,6 +85,9 @@ func (e *exchange) useKey() (key string, usable bool) {
 	key, state := e.g.key.usable(e.r.Context())
 	switch state.State {
 	case "missing":
+		if e.g.config.Refused != nil {
+			e.g.config.Refused(e.s.id, "there is none")
+		}
 		refuse(e.w, http.StatusForbidden, "permission_error", "no API key is set: give the agent one in "+contract.EnvAnthropicAPIKey)
 		return "", false
 	case "refused":

@@ -46,6 +46,9 @@ type Config struct {
 	// Stall is how long a reply may be without a byte before it is cut: StallTime if 0.
 	Stall time.Duration
 
+	// Leave is asked before a request leaves whether it still may: a daemon that was stopped, and whose sessions were taken
+	// over meanwhile, must not spend for them when it wakes. Its error is the session's answer.
+	Leave func(session string) error
 	// Report is told of each request for a message that went out, when it has ended. The ledger has it then.
 	Report func(session string, r api.Request)
 	// Notice is given what somebody who watches the session may want to know, such as "the model's API is

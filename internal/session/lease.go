@@ -81,6 +81,17 @@ func (s *Session) Lost() <-chan struct{} {
 	return s.gone
 }
 
+// Verify sees that this daemon still has the session. It asks the volume only if the lease was not renewed for a while. It is
+// for a holder of the session.
+func (s *Session) Verify() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease == nil {
+		return ErrLost
+	}
+	return s.fence()
+}
+
 // take is Hold, for whoever has the mutex.
 func (s *Session) take() error {
 	if s.holders == 0 {
