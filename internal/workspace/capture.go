@@ -29,8 +29,13 @@ func (s *scratch) capture(ctx context.Context) (*captured, error) {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }() // of a directory
+	return s.captureIn(ctx, root)
+}
+
+func (s *scratch) captureIn(ctx context.Context, root *os.Root) (c *captured, err error) {
 	s.findObjects()
-	c := &captured{about: about{Version: aboutVersion, Gone: s.objects == ""}}
+	s.more = nil
+	c = &captured{about: about{Version: aboutVersion, Gone: s.objects == ""}}
 	refs, staged, index := &localRefs{}, []entry(nil), ""
 	if c.about.Gone {
 		c.leaveOut("the repository: " + s.place.Tree + "/.git is gone, or no directory; of commits the checkpoint has those of the last one")

@@ -72,7 +72,7 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 	if last != "" && last == s.last && c.wrapper == s.lastTree {
 		return nil, nil
 	}
-	commit, err := s.commit(ctx, c)
+	commit, err := s.commit(ctx, c, fmt.Sprintf("%d +0000", time.Now().Unix()))
 	if err != nil {
 		return nil, err
 	}
@@ -132,12 +132,8 @@ func (r *mirror) newScratch(ctx context.Context, s *scratch) error {
 }
 
 // commit makes the checkpoint's commit in scratch.
-func (s *scratch) commit(ctx context.Context, c *captured) (string, error) {
+func (s *scratch) commit(ctx context.Context, c *captured, date string) (string, error) {
 	maker := s.git()
-	date := fmt.Sprintf("%d +0000", time.Now().Unix())
-	for _, who := range []string{"AUTHOR", "COMMITTER"} {
-		maker.env = append(maker.env, "GIT_"+who+"_NAME=berth", "GIT_"+who+"_EMAIL=noreply@localhost", "GIT_"+who+"_DATE="+date)
-	}
 	// Thousands of parents would be too many arguments.
 	var text strings.Builder
 	text.WriteString("tree " + c.wrapper + "\n")

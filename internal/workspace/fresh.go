@@ -15,6 +15,7 @@ type fresh struct {
 	place     Place
 	temporary string
 	path      string
+	inner     bool // a repository within it
 }
 
 // newTree begins to make a place's tree.
@@ -44,6 +45,14 @@ func (f *fresh) remove() { _ = os.RemoveAll(f.temporary) } // what is left is re
 
 // rawIndex is the index of the files as they are on disk, if the tree was restored.
 func (f *fresh) rawIndex() string { return filepath.Join(f.temporary, "index") }
+
+// keepRaw keeps a copy of such an index.
+func (f *fresh) keepRaw(index string) error {
+	if f.inner {
+		return nil
+	}
+	return copyKeepingTime(index, f.rawIndex())
+}
 
 // again begins anew.
 func (f *fresh) again() error { return os.RemoveAll(f.path) }
@@ -85,13 +94,13 @@ func (f *fresh) writeRefs(refs []ref) error {
 
 // handOver gives the tree its name, and to the session's user.
 func (f *fresh) handOver(ctx context.Context, base string) error {
+	if err := f.give(ctx); err != nil {
+		return failed("cannot give %s to the session's user: %v", f.place.Tree, err)
+	}
 	if f.place.Scratch != "" {
 		if err := f.scratch(ctx, base); err != nil {
 			return failed("cannot make a workspace beside %s: %v", f.place.Tree, err)
 		}
-	}
-	if err := f.place.own(f.path); err != nil {
-		return failed("cannot give %s to the session's user: %s", f.place.Tree, reason(err))
 	}
 	if err := os.Remove(f.place.Tree); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return failed("cannot make a workspace in %s: %s", f.place.Tree, reason(err))
@@ -111,4 +120,31 @@ func (p Place) own(path string) error {
 		return fmt.Errorf("handing over %s: %w", path, err)
 	}
 	return nil
+}
+
+// give gives the tree to the session's user. Git takes every file for changed that has a new owner, so the index
+// has to look at them now: as long as nobody else can reach the tree.
+func (f *fresh) give(ctx context.Context) error {
+	if f.place.Own == nil {
+		return nil
+	}
+	if err := f.place.own(f.path); err != nil {
+		return err
+	}
+	gitDir := filepath.Join(f.path, ".git")
+	index := filepath.Join(gitDir, "index")
+	for _, one := range []string{index, f.rawIndex()} {
+		if _, err := os.Lstat(one); err != nil {
+			continue
+		}
+		g := withIndex(f.git(), one)
+		g.env = append(g.env, "GIT_DIR="+gitDir, "GIT_WORK_TREE="+f.path)
+		if _, err := g.run(ctx, "update-index", "-q", "--refresh"); fatal(err) {
+			return err
+		}
+	}
+	if _, err := os.Lstat(index); err != nil {
+		return nil //nolint:nilerr // nothing was ever staged
+	}
+	return f.place.own(index)
 }

@@ -48,6 +48,7 @@ var settings = []string{
 // git is how one run of git goes.
 type git struct {
 	dir      string   // where it runs
+	inside   string   // where it goes when it runs: a directory that a session could swap for another
 	env      []string // beside ourOwn
 	before   []string // the command that it is run under
 	config   []string // beside settings
@@ -117,6 +118,9 @@ func (g git) run(ctx context.Context, args ...string) (string, error) {
 	}
 	if g.protocol != "" {
 		options = append(options, "-c", "protocol."+string(g.protocol)+".allow=always")
+	}
+	if g.inside != "" {
+		options = append(options, "-C", g.inside)
 	}
 	return g.tool(ctx, args[0], append(options, args...)...)
 }

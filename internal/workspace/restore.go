@@ -85,6 +85,9 @@ func (r *mirror) restore(ctx context.Context, place Place) (*api.Checkpoint, err
 	if err != nil {
 		return nil, err
 	}
+	if err := fresh.fillNested(ctx, known, 1); err != nil {
+		return nil, err
+	}
 	if err := fresh.handOver(ctx, known.Base); err != nil {
 		return nil, err
 	}
@@ -255,7 +258,7 @@ func (f *fresh) fillFiles(ctx context.Context, commit string, known *about) erro
 	if _, err := g.run(ctx, "update-index", "-q", "--refresh"); fatal(err) {
 		return err
 	}
-	return errors.Join(copyKeepingTime(filepath.Join(gitDir, "index"), f.rawIndex()), os.Remove(filepath.Join(info, "attributes")))
+	return errors.Join(f.keepRaw(filepath.Join(gitDir, "index")), os.Remove(filepath.Join(info, "attributes")))
 }
 
 // setModes makes directories, and gives everything its permissions. What a checkpoint says may be hostile: nothing

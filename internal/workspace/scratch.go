@@ -22,8 +22,9 @@ import (
 // of it is checked as what comes out of the tree.
 type scratch struct {
 	place   Place
-	objects string // the session's; empty if it has none that can be used
-	more    []string
+	objects string   // the session's; empty if it has none that can be used
+	more    []string // of repositories within the tree
+	depth   int      // of repositories around it
 
 	base, last, lastTree string // what its refs say, once it was captured
 
@@ -77,7 +78,7 @@ func (s *scratch) git() git {
 		dirs = append([]string{s.objects}, dirs...)
 	}
 	return git{
-		dir: s.place.Tree, before: s.place.Run,
+		dir: "/", inside: s.place.Tree, before: s.place.Run,
 		config: []string{"core.fsync=none", "core.looseCompression=1", "core.bigFileThreshold=32m", "core.untrackedCache=false"},
 		env: []string{
 			"GIT_DIR=" + s.place.gitDir(), "GIT_WORK_TREE=" + s.place.Tree, "HOME=" + s.place.Scratch, "TMPDIR=" + s.place.Scratch,

@@ -1,0 +1,127 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"berth/internal/api"
+)
+
+// Diff returns everything in a place's tree that differs from the commit base, as git prints it: committed or not,
+// untracked files included, ignored ones left out, renames found, binary files in a form that git can apply. An
+// empty base is the empty tree. It is made from the last checkpoint if there is no tree. Errors are an *api.Error
+// with the code workspace_lost if there is neither, or base is gone.
+func (m *Mirrors) Diff(ctx context.Context, place Place, base string) (patch string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, diffTime, errDiffTooSlow)
+	defer cancel()
+	r, err := m.mirror(place.Source)
+	if err != nil {
+		return "", err
+	}
+	if base != "" && !commitID.MatchString(base) {
+		return "", fmt.Errorf("cannot tell what changed in %s: its base %.80q is not a commit", place.Tree, base)
+	}
+	var g git
+	var tree string
+	if _, err := os.Lstat(place.Tree); err == nil {
+		g, tree, err = r.treeNow(ctx, place)
+		if err != nil {
+			return "", notTold(place, err)
+		}
+	} else {
+		if err := sessionID.check(place.ID); err != nil {
+			return "", err
+		}
+		commit, err := r.sessionRef(ctx, "refs/berth/"+place.ID)
+		if err != nil {
+			return "", notTold(place, err)
+		}
+		if commit == "" {
+			return "", lost("the session's files in %s are gone, and there is no checkpoint of them: nobody can tell what it changed", place.Tree)
+		}
+		g, tree = r.git(), commit+":tree"
+	}
+	patch, err = patchOf(ctx, g, base, tree, place.Tree)
+	if err != nil {
+		return "", notTold(place, err)
+	}
+	return patch, nil
+}
+
+func notTold(place Place, err error) error {
+	if coded := new(api.Error); errors.As(err, &coded) {
+		return err
+	}
+	return fmt.Errorf("cannot tell what changed in %s: %w", place.Tree, err)
+}
+
+// treeNow returns the tree of a place's files as git would commit them, and where it is.
+func (r *mirror) treeNow(ctx context.Context, place Place) (git, string, error) {
+	unlock, err := r.lockPlace(ctx, place.Scratch)
+	if err != nil {
+		return git{}, "", err
+	}
+	defer unlock()
+	s := openScratch(place)
+	if s.there() {
+		tree, err := s.now(ctx)
+		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {
+			return s.git(), tree, err
+		}
+	}
+	if err := r.newScratch(ctx, s); err != nil {
+		return git{}, "", err
+	}
+	tree, err := s.now(ctx)
+	return s.git(), tree, err
+}
+
+func (s *scratch) now(ctx context.Context) (string, error) {
+	root, err := openTree(s.place.Tree)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = root.Close() }() // of a directory
+	if _, err := objectStore(s.place.Tree); err != nil {
+		return "", err
+	}
+	s.findObjects()
+	staged, _, err := s.staged(ctx, &captured{})
+	if err != nil {
+		return "", err
+	}
+	found, err := s.files(ctx, root, staged)
+	if err != nil {
+		return "", err
+	}
+	return found.asGit, nil
+}
+
+// patchOf compares a commit with a tree.
+func patchOf(ctx context.Context, g git, base, tree, where string) (string, error) {
+	before := base + "^{tree}"
+	if base == "" {
+		before = "4b825dc642cb6eb9a060e54bf8d69288fbee4904" // the empty tree
+		if format, err := g.line(ctx, "rev-parse", "--show-object-format"); err != nil {
+			return "", err
+		} else if sha(format) == sha256Format {
+			before = "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"
+		}
+	} else if _, err := g.run(ctx, "cat-file", "-e", before); err != nil {
+		if ctx.Err() != nil {
+			return "", err
+		}
+		return "", lost("the repository does not have the commit %s any more, from which the session started: nobody can tell what it changed", base)
+	}
+	g.most = MaxPatch
+	patch, err := g.run(ctx, "diff-tree", "-r", "-p", "-M", "--binary", "--no-ext-diff", "--no-textconv",
+		"--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", before, tree)
+	if errors.Is(err, errTooLong) {
+		whole := patch[:strings.LastIndexByte(patch, '\n')+1]
+		return whole + fmt.Sprintf("# The patch goes on: only the first %d MiB are shown. Look at %s for the rest.\n", MaxPatch>>20, where), nil
+	}
+	return patch, err
+}

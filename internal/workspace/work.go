@@ -1,0 +1,175 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"berth/internal/api"
+)
+
+// work is a session's work as one commit, ready to be handed out.
+type work struct {
+	commit string
+	base   string // where the session started
+	none   bool   // it changed nothing
+}
+
+// workOf makes the commit that has a session's work: the one that its HEAD is at, or one more on top with what it has
+// not committed. The same checkpoint and title make the same commit.
+func (r *mirror) workOf(ctx context.Context, checkpoint, base, title string) (*work, error) {
+	known, err := r.readAbout(ctx, checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	w := &work{base: known.Base}
+	if commitID.MatchString(base) {
+		w.base = base
+	}
+	tree, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", checkpoint+":tree")
+	if err != nil {
+		return nil, err
+	}
+	parent := known.Commit
+	if parent == "" {
+		parent = w.base
+	}
+	if parent != "" {
+		committed, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", parent+"^{tree}")
+		if err != nil {
+			return nil, err
+		}
+		if committed == tree {
+			w.commit, w.none = parent, parent == w.base
+			return w, nil
+		}
+	} else if empty, err := r.git().line(ctx, "ls-tree", "--name-only", tree); err != nil || empty == "" {
+		w.none = true
+		return w, err
+	}
+	date, err := r.git().line(ctx, "log", "-1", "--format=%cd", "--date=raw", checkpoint, "--")
+	if err != nil {
+		return nil, err
+	}
+	maker := r.git()
+	for _, who := range []string{"AUTHOR", "COMMITTER"} {
+		maker.env = append(maker.env, "GIT_"+who+"_NAME=Claude", "GIT_"+who+"_EMAIL=noreply@anthropic.com", "GIT_"+who+"_DATE="+date)
+	}
+	maker.stdin = strings.TrimSpace(strings.ReplaceAll(title, "\x00", "")) + "\n"
+	args := []string{"commit-tree", tree}
+	if parent != "" {
+		args = append(args, "-p", parent)
+	}
+	w.commit, err = maker.line(ctx, args...)
+	return w, err
+}
+
+func defaultTitle(id string) string { return "Work of session " + id[:min(len(id), 8)] }
+
+// Bundle writes a git bundle with the session's last checkpoint as refs/heads/<branch>, as Deliver pushes it: with
+// all of its history if full, else with what base lacks. Errors are an *api.Error with the code not_found if there
+// is no checkpoint, or nothing in it that base lacks.
+func (m *Mirrors) Bundle(ctx context.Context, id string, source Source, branch, base string, full bool, w io.Writer) error {
+	if err := sessionID.check(id); err != nil {
+		return err
+	}
+	if !rightRefName("refs/heads/" + branch) {
+		return api.Errorf(api.CodeBadRequest, "%.80q is no name of a branch", branch)
+	}
+	r, err := m.mirror(source)
+	if err != nil {
+		return err
+	}
+	if !r.exists() {
+		return noCheckpoint(id)
+	}
+	shared, err := r.use(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer unlock(shared)
+	checkpoint, err := r.sessionRef(ctx, "refs/berth/"+id)
+	if err != nil {
+		return err
+	}
+	if checkpoint == "" {
+		return noCheckpoint(id)
+	}
+	found, err := r.delivered(ctx, id, checkpoint, base)
+	if err != nil {
+		return err
+	}
+	if found.commit == "" || found.none && !full {
+		return api.Errorf(api.CodeNotFound, "the session %s has changed nothing: there is nothing to bundle", id)
+	}
+	return r.bundle(ctx, found, branch, full, w)
+}
+
+func noCheckpoint(id string) error {
+	return api.Errorf(api.CodeNotFound, "there is no checkpoint of the session %s: it has not worked yet", id)
+}
+
+// delivered makes the commit with a session's work; the one that was pushed, if that is it.
+func (r *mirror) delivered(ctx context.Context, id, checkpoint, base string) (*work, error) {
+	title := defaultTitle(id)
+	pushed, err := r.sessionRef(ctx, "refs/delivered/"+id)
+	if err != nil {
+		return nil, err
+	}
+	if pushed != "" {
+		if subject, err := r.git().line(ctx, "log", "-1", "--format=%B", pushed, "--"); err == nil {
+			title = subject
+		}
+	}
+	return r.workOf(ctx, checkpoint, base, title)
+}
+
+// bundle writes it from a repository of its own that has the branch and the mirror's objects.
+func (r *mirror) bundle(ctx context.Context, found *work, branch string, full bool, w io.Writer) error {
+	temporary, err := os.MkdirTemp(r.config.Temporary, "berth-bundle-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temporary)
+	name := filepath.Join(temporary, "refs", "heads", filepath.FromSlash(branch))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.MkdirAll(filepath.Join(temporary, "objects"), 0o700),
+		os.WriteFile(name, []byte(found.commit+"\n"), 0o600),
+		os.WriteFile(filepath.Join(temporary, "HEAD"), []byte("ref: refs/heads/"+branch+"\n"), 0o600),
+		os.WriteFile(filepath.Join(temporary, "config"), []byte(formatOf(found.commit).config()), 0o600)); err != nil {
+		return err
+	}
+	g := git{dir: "/", env: []string{"GIT_DIR=" + temporary, alternates(filepath.Join(r.path, "objects"))}, to: w}
+	args := []string{"bundle", "create", "--quiet", "-", "refs/heads/" + branch}
+	if !full && found.base != "" {
+		args = append(args, "^"+found.base)
+	}
+	_, err = g.run(ctx, args...)
+	return err
+}
+
+// Forget removes a session's checkpoint. That there is none is no error.
+func (m *Mirrors) Forget(ctx context.Context, source Source, id string) error {
+	if err := sessionID.check(id); err != nil {
+		return err
+	}
+	r, err := m.mirror(source)
+	if err != nil {
+		return err
+	}
+	if !r.exists() {
+		return nil
+	}
+	shared, err := r.use(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer unlock(shared)
+	r.know(id, "")
+	g := r.git()
+	g.stdin = "delete refs/berth/" + id + "\ndelete refs/delivered/" + id + "\n"
+	_, err = g.run(ctx, "update-ref", "--stdin")
+	return err
+}
