@@ -73,3 +73,13 @@ func (a *fakeAgent) bundle(w http.ResponseWriter, r *http.Request, s *fakeSessio
 	w.Header().Set("Content-Type", "application/x-git-bundle")
 	_, _ = w.Write(bundle) // a client that is gone misses nothing
 }
+
+// dequeue lets the sessions of the queue succeed.
+func (a *fakeAgent) dequeue() {
+	for _, s := range a.sessions {
+		if s.fields["state"] == "queued" {
+			s.work()
+			s.end(endings["succeed"])
+		}
+	}
+}

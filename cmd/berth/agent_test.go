@@ -52,6 +52,12 @@ var endings = map[string]ending{
 	"turns":   failing("max_turns", "it reached its limit of 3 turns"),
 	"budget":  failing("max_budget", "it reached its budget of $1.00"),
 	"timeout": failing("timeout", "it took longer than its limit of 9 s"),
+	"bare":    failing("clone_failed", "there is no such repository"),
+	"spend":   failing("spend_limit", "the limit of $5 a day is reached"),
+	"wait": {
+		`{"type":"state","state":"waiting","until":"2026-11-24T02:00:00Z","reason":"a usage limit"}`,
+		map[string]any{"state": "waiting", "waiting_until": "2026-11-24T02:00:00Z", "ended_at": nil},
+	},
 	"hostile": failing("api_error", "the model failed: \u001b]0;owned\u0007\u001b[31mred\nlines"),
 }
 
@@ -134,14 +140,28 @@ func (s *fakeSession) tell(event string) { s.events = append(s.events, event) }
 func (s *fakeSession) play(text string) {
 	message, _ := json.Marshal(map[string]string{"type": "message", "text": text})
 	s.tell(string(message))
+	word, _, _ := strings.Cut(text, " ")
+	if word == "queue" { // until the script has seen what it waits for
+		s.tell(`{"type":"state","state":"queued"}`)
+		s.fields["state"] = "queued"
+		return
+	}
+	s.work()
+	if word == "deliver" {
+		s.tell(`{"type":"checkpoint","checkpoint":{"commit":"abcdef0123456","tree":"t","seconds":0.5}}`)
+		s.tell(`{"type":"delivery","delivery":{"branch":"berth/x","commit":"c","pull_request":"https://example.com/pull/1"}}`)
+		s.fields["pull_request"], word = "https://example.com/pull/1", "succeed"
+	}
+	if end, found := endings[word]; found {
+		s.end(end)
+	}
+}
+
+func (s *fakeSession) work() {
 	for line := range strings.Lines(canned) {
 		s.tell(strings.TrimSpace(line))
 	}
 	s.fields["state"] = "running"
-	word, _, _ := strings.Cut(text, " ")
-	if end, found := endings[word]; found {
-		s.end(end)
-	}
 }
 
 func (s *fakeSession) end(how ending) {
@@ -244,6 +264,9 @@ func (a *fakeAgent) create(w http.ResponseWriter, r *http.Request) {
 	}
 	s := a.add(prompt)
 	s.key = key
+	if repo, given := task["repo"]; given {
+		s.fields["repo"] = repo
+	}
 	s.play(prompt)
 	answer(w, 201, s.json())
 }

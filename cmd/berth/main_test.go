@@ -53,12 +53,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BERTH_DATA", filepath.Join(env.WorkDir, "volume"))
 			agent := newFakeAgent("secret")
 			agent.dir = env.WorkDir
-			for _, setting := range []string{
-				"GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com",
-				"GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.com", "LC_ALL=C",
-			} {
-				env.Vars = append(env.Vars, setting)
-			}
+			env.Vars = append(env.Vars,
+				"GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com",
+				"GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.com", "LC_ALL=C")
 			stop, err := agent.serve(env.Getenv("BERTH_DATA"))
 			if err != nil {
 				return err
@@ -73,7 +70,7 @@ func TestScripts(t *testing.T) {
 				os.WriteFile(filepath.Join(env.WorkDir, "latin1.txt"), []byte("caf\xe9"), 0o600))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "fails": fails, "json-lines": jsonLines, "asked": asked, "queried": queried, "have": have, "problem": problem, "interrupt": interrupt, "agent-pid": agentPID,
+			"exits": exits, "fails": fails, "json-lines": jsonLines, "asked": asked, "queried": queried, "have": have, "problem": problem, "interrupt": interrupt, "dequeue": dequeue, "agent-pid": agentPID,
 		},
 	})
 }
@@ -200,5 +197,33 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("interrupted.err"), []byte(problems.String()), 0o600))
 	if got := fmt.Sprint(command.ProcessState.ExitCode()); got != args[1] {
 		ts.Fatalf("it exits with %s, not with %s:\n%s%s", got, args[1], shown.String(), problems.String())
+	}
+}
+
+// dequeue PATTERN PROGRAM ARGS… runs a program that has to end well, and lets the sessions of the queue succeed when
+// it has said something on standard error. Its output is in the files dequeued.out and dequeued.err.
+func dequeue(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	command := exec.CommandContext(ctx, path, args[2:]...)
+	command.Env, command.Dir = append(os.Environ(), "BERTH_DATA="+ts.Getenv("BERTH_DATA")), ts.MkAbs(".")
+	var out, said strings.Builder
+	command.Stdout = &out
+	pipe, err := command.StderrPipe()
+	ts.Check(err)
+	ts.Check(command.Start())
+	for lines := bufio.NewScanner(pipe); lines.Scan(); {
+		fmt.Fprintln(&said, lines.Text())
+		if regexp.MustCompile(args[0]).MatchString(lines.Text()) {
+			agentOf(ts).change(agentOf(ts).dequeue)
+		}
+	}
+	err = command.Wait()
+	ts.Check(os.WriteFile(ts.MkAbs("dequeued.out"), []byte(out.String()), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("dequeued.err"), []byte(said.String()), 0o600))
+	if err != nil {
+		ts.Fatalf("%v:\n%s%s", err, out.String(), said.String())
 	}
 }

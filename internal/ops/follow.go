@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,6 +18,8 @@ type followOptions struct {
 	Follow  bool // go on until the session has ended
 	JSON    bool // as JSON, a line each, and nothing else
 	Summary bool // in the end, say how the session fared and what to do next
+	Verbose bool // show requests, checkpoints and the like too
+	Explain bool // say why, if it is long in the queue
 }
 
 // follow shows a session's events from the one with index from on, and returns the session as it is then.
@@ -26,7 +27,12 @@ func follow(ctx context.Context, stdio Stdio, client *api.Client, id string, fro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := client.Events(ctx, id, from, options.Follow)
+	var queue *queueWatch
+	if options.Explain {
+		queue = newQueueWatch(client, stdio.Err)
+	}
 	if options.JSON {
+		events = queue.over(ctx, events)
 		if err := writeEvents(stdio.Out, events); err != nil {
 			return nil, err
 		}
@@ -37,7 +43,7 @@ func follow(ctx context.Context, stdio Stdio, client *api.Client, id string, fro
 	ticker := time.NewTicker(liveEvery)
 	defer ticker.Stop()
 	view := newTranscript(to)
-	view.summary = options.Summary
+	view.summary, view.verbose, view.queue = options.Summary, options.Verbose, queue
 	defer view.release() // without a summary, it has to tell the end itself
 	if err := watch(ctx, events, view, ticker.C); err != nil {
 		return nil, err
@@ -62,7 +68,7 @@ func (t *transcript) summarise(session *api.Session, program string) {
 	if t.to.canLive {
 		t.to.notice("", "")
 	}
-	for _, line := range summary(session, program, t.to.colourErr) {
+	for _, line := range summary(session, t.delivered, program, t.to.colourErr) {
 		t.to.notice("", line)
 	}
 }
@@ -85,8 +91,13 @@ func watch(ctx context.Context, events iter.Seq2[api.Event, error], view *transc
 			}
 		}
 	}()
+	said := make(chan []string, 1)
+	if view.queue != nil {
+		view.queue.tell = func(lines []string) { said <- lines }
+	}
 	defer func() {
 		cancel()
+		view.queue.stop()
 		view.to.clear()
 	}()
 	for {
@@ -98,14 +109,26 @@ func watch(ctx context.Context, events iter.Seq2[api.Event, error], view *transc
 			case each.err != nil:
 				return each.err
 			}
+			view.queue.heard(ctx, &each.event)
 			view.event(&each.event)
 			if view.to.failed != nil {
 				return view.to.failed
 			}
+		case lines := <-said:
+			view.queued(lines)
 		case now := <-tick:
 			if view.waits != "" && !view.told.Ended() {
 				view.to.show(view.status(now))
 			}
+		}
+	}
+}
+
+// queued says why the session waits, if it still does.
+func (t *transcript) queued(lines []string) {
+	for _, line := range lines {
+		if t.told == api.Queued {
+			t.notice(yellow, line)
 		}
 	}
 }
@@ -153,52 +176,3 @@ func escapeControls(text string) string {
 }
 
 func isLateControl(r rune) bool { return r >= 0x7f && r <= 0x9f }
-
-// summary says how a session fared, why it failed, where its files are, and what to type next.
-func summary(session *api.Session, program string, colour bool) []string {
-	mark, style := "…", yellow
-	switch session.State {
-	case api.Succeeded:
-		mark, style = "✓", green
-	case api.Failed:
-		mark, style = "✗", red
-	case api.Cancelled:
-		mark, style = "■", red
-	default:
-	}
-	tokens := session.Tokens
-	line := fmt.Sprintf(" · %s · %s · %s · %s tokens in, %s out", plural(session.Turns, "turn", "turns"),
-		duration(session.DurationSeconds), money(session.CostUSD), count(tokens.Input+tokens.CacheRead+tokens.CacheWrite), count(tokens.Output))
-	lines := []string{styled(colour, style, mark+" "+string(session.State)) + line}
-	if session.State == api.Failed && session.Error != nil {
-		lines = append(lines, "  why    "+reason(session.Error))
-	}
-	if session.WorkDir != "" {
-		lines = append(lines, "  files  "+oneLine(session.WorkDir, 4096))
-	}
-	if session.PullRequest != "" {
-		lines = append(lines, "  pull request  "+oneLine(session.PullRequest, 1000))
-	}
-	id, berth := shortID(session.ID), commandName(program)
-	switch session.State {
-	case api.Failed, api.Cancelled:
-		lines = append(lines, fmt.Sprintf("  next   %[1]s resume %[2]s · %[1]s show %[2]s · %[1]s diff %[2]s", berth, id))
-	case api.Succeeded:
-		lines = append(lines, fmt.Sprintf("  next   %[1]s diff %[2]s · %[1]s send %[2]s \"…\"", berth, id))
-	default:
-	}
-	return lines
-}
-
-// reason is why a session failed, for people and with the code.
-func reason(problem *api.Error) string {
-	return oneLine(string(problem.Code), 60) + ": " + oneLine(problem.Message, 1000)
-}
-
-// commandName is how the program is called from where it was called: as it was typed, if that is short.
-func commandName(typed string) string {
-	if len(typed) > 20 {
-		return filepath.Base(typed)
-	}
-	return typed
-}

@@ -7,9 +7,10 @@ import (
 // Logs is the verb `berth logs`: what a session says and does.
 type Logs struct {
 	Target
-	ID     *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
-	Follow bool    `name:"follow" short:"f" help:"Go on until the session has ended."`
-	JSON   bool    `name:"json" help:"Write its events, a JSON object a line."`
+	ID      *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
+	Verbose bool    `name:"verbose" short:"v" help:"Show requests to the model, checkpoints and the work dir too."`
+	Follow  bool    `name:"follow" short:"f" help:"Go on until the session has ended."`
+	JSON    bool    `name:"json" help:"Write its events, a JSON object a line."`
 }
 
 // Help is the long help.
@@ -17,6 +18,7 @@ func (Logs) Help() string {
 	return `Examples:
   berth logs
   berth logs -f 7a63ffb1e2f5
+  berth logs --verbose 7a63ffb1e2f5
   berth logs 7a63ffb1e2f5 --json | jq -c 'select(.type == "state")'
 
 Exit codes: 0 shown, however the session ended; 1 failed, or there is no such session; 2 the id fits several;
@@ -29,7 +31,7 @@ func (l *Logs) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	_, err = follow(ctx, stdio, client, session.ID, 0, followOptions{Follow: l.Follow, JSON: l.JSON, Summary: l.Follow})
+	_, err = follow(ctx, stdio, client, session.ID, 0, followOptions{Follow: l.Follow, JSON: l.JSON, Summary: l.Follow, Verbose: l.Verbose})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -153,11 +153,19 @@ func recent(ctx context.Context, client *api.Client) ([]api.Session, error) {
 	return ended, nil
 }
 
+// stateText is a session's state, and when it goes on if it waits.
+func stateText(session *api.Session, now time.Time) string {
+	if session.State == api.Waiting && session.WaitingUntil != nil {
+		return string(session.State) + " until " + clock(*session.WaitingUntil, now, time.Local)
+	}
+	return string(session.State)
+}
+
 func writeSessions(to io.Writer, sessions []api.Session, now time.Time) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tSTATE\tAGE\tWORK\tCOST\tPROMPT")
 	for _, session := range sessions {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", shortID(session.ID), session.State, age(session.CreatedAt, now),
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", shortID(session.ID), stateText(&session, now), age(session.CreatedAt, now),
 			duration(session.DurationSeconds), money(session.CostUSD), oneLine(session.Prompt, 50))
 	}
 	return table.Flush()

@@ -24,6 +24,9 @@ const (
 type transcript struct {
 	to      *terminal
 	summary bool // a summary follows, which tells how the session ended
+	verbose bool // show what comes all the time and few want to know
+	queue   *queueWatch
+	zone    *time.Location // of the times that are shown
 
 	cwd      string              // the session's work dir, once Claude Code has named it
 	spoke    string              // Claude's last words, which a result repeats
@@ -34,9 +37,12 @@ type transcript struct {
 	told     api.State           // the last state
 	held     func()              // shows the end that the summary may tell instead; nil if there is none
 
-	waits string    // for what, in the live line
-	since time.Time // when that began
-	cost  float64   // US dollars, as far as Claude Code has said: it does so at the end of a turn
+	delivered *api.Delivery // what became of its work; nil if nothing was heard of that
+
+	waits   string    // for what, in the live line
+	since   time.Time // when that began
+	cost    float64   // US dollars, as far as Claude Code has said, which it does at the end of a turn, or as metered
+	metered float64   // US dollars of the requests that were heard of
 }
 
 // toolCall is a use of a tool.
@@ -46,12 +52,18 @@ type toolCall struct {
 }
 
 func newTranscript(to *terminal) *transcript {
-	return &transcript{to: to, tools: map[string]toolCall{}}
+	return &transcript{to: to, tools: map[string]toolCall{}, zone: time.Local}
 }
 
 // event shows one event.
 func (t *transcript) event(event *api.Event) {
-	t.release()
+	switch event.Type {
+	case api.EventPrepared, api.EventRequest, api.EventCheckpoint, api.EventRestore, api.EventDelivery:
+		t.moment(event) // even after an end: the session does not go on by these
+		return
+	default:
+		t.release()
+	}
 	switch event.Type {
 	case api.EventState:
 		t.state(event)
@@ -101,7 +113,12 @@ func (t *transcript) state(event *api.Event) {
 		clear(t.tools)
 	case api.Waiting:
 		style = yellow
-		t.wait("waits for the model's limits to allow more", event.Time)
+		what := "waits for the model's limits to allow more"
+		if event.Until != nil {
+			until := clock(*event.Until, event.Time, t.zone)
+			text, what = "waiting until "+until, "waits until "+until+" for the model's limits to allow more"
+		}
+		t.wait(what, event.Time)
 	case api.Succeeded:
 		style = green
 	case api.Failed, api.Cancelled:

@@ -65,11 +65,12 @@ func terminalFor(all *streams, width int) *terminal {
 // The golden files have one line for each line shown: 1| is standard output, 2| standard error; in those of a
 // terminal, escape sequences are written as ␛.
 func TestTranscript(t *testing.T) {
-	for _, name := range []string{"demo", "troubles", "hostile"} {
+	for _, name := range []string{"demo", "troubles", "hostile", "moments"} {
 		for kind, width := range map[string]int{"pipe": 0, "terminal": 60} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				var all streams
 				view := newTranscript(terminalFor(&all, width))
+				view.zone, view.verbose = time.UTC, width == 0
 				for _, event := range readEvents(t, name) {
 					view.event(&event)
 				}

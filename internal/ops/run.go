@@ -116,7 +116,7 @@ func readRepo(given *string) (string, error) {
 
 // followToEnd shows a session until it has ended. Its error is how the session ended, if not well.
 func followToEnd(ctx context.Context, stdio Stdio, client *api.Client, id string, from int, asJSON bool) error {
-	session, err := follow(ctx, stdio, client, id, from, followOptions{Follow: true, JSON: asJSON, Summary: true})
+	session, err := follow(ctx, stdio, client, id, from, followOptions{Follow: true, JSON: asJSON, Summary: true, Explain: true})
 	if ctx.Err() != nil {
 		return &interruptedError{fmt.Sprintf("session %[1]s goes on; follow it with `berth logs -f %[1]s`, end it with `berth stop %[1]s`", shortID(id))}
 	}

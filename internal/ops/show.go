@@ -2,8 +2,11 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -48,7 +51,7 @@ func writeSession(to io.Writer, session *api.Session) error {
 		}
 	}
 	row("id", session.ID)
-	row("state", string(session.State))
+	row("state", stateText(session, time.Now()))
 	row("prompt", session.Prompt)
 	row("repository", strings.TrimSpace(session.Repo+" "+session.Ref))
 	row("branch", session.Branch)
@@ -62,6 +65,11 @@ func writeSession(to io.Writer, session *api.Session) error {
 	row("spent", fmt.Sprintf("%s, %d tokens in, %d out, %d from the cache", money(session.CostUSD),
 		session.Tokens.Input+session.Tokens.CacheWrite, session.Tokens.Output, session.Tokens.CacheRead))
 	row("limits", limits(session.Options))
+	row("allowed tools", strings.Join(session.AllowedTools, ", "))
+	row("disallowed tools", strings.Join(session.DisallowedTools, ", "))
+	row("system prompt", session.AppendSystemPrompt)
+	row("mcp servers", names(session.MCPServers))
+	row("settings", names(session.Settings))
 	row("files", session.WorkDir)
 	row("pull request", session.PullRequest)
 	if session.Error != nil {
@@ -69,6 +77,13 @@ func writeSession(to io.Writer, session *api.Session) error {
 	}
 	row("result", session.Result)
 	return table.Flush()
+}
+
+// names are the fields of a JSON object. Their values may be secrets.
+func names(object json.RawMessage) string {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(object, &fields) // none is none
+	return strings.Join(slices.Sorted(maps.Keys(fields)), ", ")
 }
 
 func limits(options api.Options) string {

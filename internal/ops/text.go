@@ -45,7 +45,7 @@ func printable(text string) string {
 
 // own are the beginnings of the lines that berth itself writes: marks (with those that look the same in most
 // fonts), its name, and the lines of a summary.
-var own = regexp.MustCompile(`^(?:[>＞›●⬤○◯·•∙⋅‧✓✔✗✘■…│┃` + spinnerPictures + `]|(?i:berth):|(?:files|next|why|pull request) {2})`)
+var own = regexp.MustCompile(`^(?:[>＞›●⬤○◯·•∙⋅‧✓✔✗✘■…│┃` + spinnerPictures + `]|(?i:berth):|(?:files|next|why|branch|pull request) {2})`)
 
 // unlike puts a bar before each line of a text that could be taken for one of berth's own.
 func unlike(text string) string {
