@@ -168,7 +168,11 @@ func (s *settings) findCLI(getenv func(string) string) error {
 	}
 	found, err := exec.LookPath(name)
 	if err == nil {
-		s.cli, err = filepath.Abs(found)
+		found, err = filepath.Abs(found)
+	}
+	if err == nil {
+		// Sessions may not be able to follow a link: what it lies in may be hidden from them.
+		s.cli, err = filepath.EvalSymlinks(found)
 	}
 	if err != nil {
 		return fmt.Errorf("the Claude Code CLI cannot be run: %w; set %s to its path", err, contract.EnvClaude)
