@@ -70,6 +70,7 @@ func run(t *testing.T, address, token string) ran {
 		"ANTHROPIC_API_KEY=" + token, "ANTHROPIC_BASE_URL=" + address, "DISABLE_AUTOUPDATER=1", "NO_PROXY=127.0.0.1",
 		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
 	}
+	command.Env = append(command.Env, gateway.Environment(0)...)
 	var output bytes.Buffer
 	command.Stdout = &output
 	began := time.Now()
@@ -89,6 +90,73 @@ func run(t *testing.T, address, token string) ran {
 	return r
 }
 
+// cliCase is a task for the real Claude Code, and what has to become of it.
+type cliCase struct {
+	steps    []scripted.Step
+	key      string // "" is the right one
+	budget   float64
+	says     string // at its end; "" if it succeeds
+	status   int
+	requests int     // that reach the model
+	retries  int     // that the CLI makes
+	usd      float64 // at least
+}
+
+func (c cliCase) run(t *testing.T) {
+	var lock sync.Mutex
+	var reports []api.Request
+	model, err := scripted.New(scripted.Options{Scripts: []scripted.Script{{Steps: c.steps}}, Key: "right"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, stop, err := model.Listen(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	upstream, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := c.key
+	if key == "" {
+		key = "right"
+	}
+	ledger, err := gateway.OpenLedger(t.TempDir(), "test", gateway.Limits{}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := gateway.New(gateway.Config{
+		Upstream: upstream, Key: func() string { return key }, Ledger: ledger, Stall: 2 * time.Second,
+		Report: func(_ string, r api.Request) {
+			lock.Lock()
+			defer lock.Unlock()
+			reports = append(reports, r)
+		},
+	})
+	defer g.Close()
+	front := httptest.NewServer(g)
+	defer front.Close()
+	r := run(t, front.URL, g.Grant("one", gateway.Budget{LimitUSD: c.budget}))
+	good := c.says == ""
+	if (r.exit == 0) != good || r.result.IsError == good || !strings.HasPrefix(r.result.Result, c.says) || r.result.Status != c.status {
+		t.Errorf("exit %d, %+v", r.exit, r.result)
+	}
+	if requests := len(model.Requests()); requests != c.requests || r.retries != c.retries {
+		t.Errorf("%d requests, the CLI told of %d retries: %s", requests, r.retries, r.output)
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	var sum float64
+	for _, each := range reports {
+		sum += each.CostUSD
+	}
+	if spent := ledger.Session("one"); !near(spent, sum) || spent < c.usd-1e-9 || spent > c.usd+0.001 {
+		t.Errorf("%g are spent, want %g; reports %+v", spent, c.usd, reports)
+	}
+	t.Logf("exit %d after %.1f s: %s", r.exit, r.took.Seconds(), r.result.Result)
+}
+
 // What the real Claude Code makes of what the gateway does.
 func TestClaudeCode(t *testing.T) {
 	usage := scripted.Usage{Input: 1000, Output: 100} // $0.0045
@@ -99,16 +167,7 @@ func TestClaudeCode(t *testing.T) {
 		s.Tools = []scripted.Tool{scripted.Bash("true")}
 		return s
 	}
-	for name, test := range map[string]struct {
-		steps    []scripted.Step
-		key      string
-		budget   float64
-		says     string // at its end; "" if it succeeds
-		status   int
-		requests int     // that reach the model
-		retries  int     // that the CLI makes
-		usd      float64 // at least
-	}{
+	for name, test := range map[string]cliCase{
 		"well":                 {steps: []scripted.Step{again(step()), step()}, requests: 2, usd: 0.009},
 		"529 three times":      {steps: []scripted.Step{step(scripted.Status(529).For(3))}, requests: 4, usd: 0.0045},
 		"500 and a reset":      {steps: []scripted.Step{step(scripted.Status(500), scripted.ResetConnection())}, requests: 3, usd: 0.0045},
@@ -126,58 +185,7 @@ func TestClaudeCode(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var lock sync.Mutex
-			var reports []api.Request
-			model, err := scripted.New(scripted.Options{Scripts: []scripted.Script{{Steps: test.steps}}, Key: "right"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			address, stop, err := model.Listen(t.Context(), "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer stop()
-			upstream, err := url.Parse(address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			key := test.key
-			if key == "" {
-				key = "right"
-			}
-			ledger, err := gateway.OpenLedger(t.TempDir(), "test", gateway.Limits{}, time.Now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			g := gateway.New(gateway.Config{
-				Upstream: upstream, Key: func() string { return key }, Ledger: ledger, Stall: 2 * time.Second,
-				Report: func(_ string, r api.Request) {
-					lock.Lock()
-					defer lock.Unlock()
-					reports = append(reports, r)
-				},
-			})
-			defer g.Close()
-			front := httptest.NewServer(g)
-			defer front.Close()
-			r := run(t, front.URL, g.Grant("one", gateway.Budget{LimitUSD: test.budget}))
-			good := test.says == ""
-			if (r.exit == 0) != good || r.result.IsError == good || !strings.HasPrefix(r.result.Result, test.says) || r.result.Status != test.status {
-				t.Errorf("exit %d, %+v", r.exit, r.result)
-			}
-			if requests := len(model.Requests()); requests != test.requests || r.retries != test.retries {
-				t.Errorf("%d requests, the CLI told of %d retries: %s", requests, r.retries, r.output)
-			}
-			lock.Lock()
-			defer lock.Unlock()
-			var sum float64
-			for _, each := range reports {
-				sum += each.CostUSD
-			}
-			if spent := ledger.Session("one"); !near(spent, sum) || spent < test.usd-1e-9 || spent > test.usd+0.001 {
-				t.Errorf("%g are spent, want %g; reports %+v", spent, test.usd, reports)
-			}
-			t.Logf("exit %d after %.1f s: %s", r.exit, r.took.Seconds(), r.result.Result)
+			test.run(t)
 		})
 	}
 }

@@ -40,8 +40,7 @@ type Config struct {
 	Log      *slog.Logger  // none if nil
 
 	// Patience is how long a request waits in all for an API that cannot answer it, or for other requests
-	// under the same limit: PatienceTime if 0. Claude Code gives a request up after API_TIMEOUT_MS (10 min if
-	// it is not set), which should be more.
+	// under the same limit: PatienceTime if 0. Claude Code has to wait as long: Environment makes it.
 	Patience time.Duration
 	// Stall is how long a reply may be without a byte before it is cut: StallTime if 0.
 	Stall time.Duration
@@ -68,6 +67,23 @@ const (
 	PatienceTime = 10 * time.Minute
 	StallTime    = 90 * time.Second
 )
+
+// Environment is what Claude Code needs in its environment to wait as long as the gateway may take to answer, given
+// Config.Patience. Without it Claude Code 2.1.330 gives a reply up that has not begun after six minutes, whatever
+// API_TIMEOUT_MS says, or else after API_TIMEOUT_MS, which is ten; both count as failed tries. With it, it has been seen
+// to wait for more than ten.
+func Environment(patience time.Duration) []string {
+	if patience == 0 {
+		patience = PatienceTime
+	}
+	most := (patience + answerTime + time.Minute).Milliseconds()
+	return []string{
+		"API_FORCE_IDLE_TIMEOUT=0", // replies that stall are cut here
+		fmt.Sprintf("API_TIMEOUT_MS=%d", most),
+		fmt.Sprintf("CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS=%d", most),
+		fmt.Sprintf("CLAUDE_STREAM_IDLE_TIMEOUT_MS=%d", most),
+	}
+}
 
 // Gateway hands requests of sessions on to the model's API. It is an http.Handler.
 type Gateway struct {

@@ -289,3 +289,14 @@ func TestUnreachableUpstream(t *testing.T) {
 		t.Error(all)
 	}
 }
+
+func TestClaudeCodeWaitsAsLong(t *testing.T) {
+	for patience, want := range map[time.Duration]string{
+		0:         "[API_FORCE_IDLE_TIMEOUT=0 API_TIMEOUT_MS=1260000 CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS=1260000 CLAUDE_STREAM_IDLE_TIMEOUT_MS=1260000]",
+		time.Hour: "[API_FORCE_IDLE_TIMEOUT=0 API_TIMEOUT_MS=4260000 CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS=4260000 CLAUDE_STREAM_IDLE_TIMEOUT_MS=4260000]",
+	} {
+		if got := fmt.Sprint(gateway.Environment(patience)); got != want {
+			t.Errorf("%s: %s", patience, got)
+		}
+	}
+}

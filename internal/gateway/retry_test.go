@@ -13,76 +13,88 @@ import (
 	"berth/internal/gateway"
 )
 
-// What goes wrong with a request, and what the session sees of it.
-func TestFaultsAndOutcomes(t *testing.T) {
-	started := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when a bubble's clock starts
-	once := func(fault func(w http.ResponseWriter)) play {
-		return func(w http.ResponseWriter, _ *http.Request, number int) {
-			if number == 1 {
-				fault(w)
-				return
-			}
-			good(w)
+// bubbleStart is when the clock of a bubble begins.
+var bubbleStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// fault is something that goes wrong with a request, and what the session sees of it.
+type fault struct {
+	upstream play
+	status   int           // that the session sees
+	says     string        // what its error says
+	cut      bool          // the reply breaks off
+	tries    int           // at least
+	least    time.Duration // how long it takes
+	most     time.Duration
+	usd      float64
+	parked   time.Duration
+	notice   string
+}
+
+// once answers the first request so, and the others well.
+func once(fault func(w http.ResponseWriter)) play {
+	return func(w http.ResponseWriter, _ *http.Request, number int) {
+		if number == 1 {
+			fault(w)
+			return
 		}
+		good(w)
 	}
-	always := func(fault func(w http.ResponseWriter)) play {
-		return func(w http.ResponseWriter, _ *http.Request, _ int) { fault(w) }
-	}
-	status := func(status int, header ...string) func(w http.ResponseWriter) {
-		return func(w http.ResponseWriter) { fail(w, status, "some_error", "the reason", header...) }
-	}
-	abort := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
-	for name, test := range map[string]struct {
-		upstream play
-		status   int           // that the session sees
-		says     string        // what its error says
-		cut      bool          // the reply breaks off
-		tries    int           // at least
-		least    time.Duration // how long it takes
-		most     time.Duration
-		usd      float64
-		parked   time.Duration
-		notice   string
-	}{
-		"nothing":               {upstream: once(good), status: 200, tries: 1, usd: goodCost},
-		"429":                   {upstream: once(status(429)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "limits the rate of requests (429): waiting "},
-		"500":                   {upstream: once(status(500)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "fails (500): waiting "},
-		"502":                   {upstream: once(status(502)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
-		"503":                   {upstream: once(status(503)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
-		"504":                   {upstream: once(status(504)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
-		"529":                   {upstream: once(status(529)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "is overloaded (529): waiting "},
-		"408 that is to be":     {upstream: once(status(408, "X-Should-Retry", "true")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
-		"529 that is not to be": {upstream: once(status(529, "X-Should-Retry", "false")), status: 529, says: "some_error: the reason", tries: 1},
-		"retry after 7 s":       {upstream: once(status(429, "Retry-After", "7")), status: 200, tries: 2, least: 7 * time.Second, most: 8 * time.Second, usd: goodCost},
-		"retry after a date":    {upstream: once(status(529, "Retry-After", started.Add(90*time.Second).Format(http.TimeFormat))), status: 200, tries: 2, least: 90 * time.Second, most: 91 * time.Second, usd: goodCost},
-		"retry after nonsense":  {upstream: once(status(529, "Retry-After", "soon")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
-		"retry at once":         {upstream: once(status(529, "Retry-After", "0")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
-		"a limit's reset":       {upstream: once(status(429, "Anthropic-Ratelimit-Tokens-Reset", started.Add(40*time.Second).Format(time.RFC3339), "Anthropic-Ratelimit-Tokens-Remaining", "0", "Anthropic-Ratelimit-Requests-Reset", started.Add(time.Hour).Format(time.RFC3339), "Anthropic-Ratelimit-Requests-Remaining", "5")), status: 200, tries: 2, least: 40 * time.Second, most: 42 * time.Second, usd: goodCost},
-		"a unified limit":       {upstream: once(status(429, "Anthropic-Ratelimit-Unified-Reset", fmt.Sprint(started.Add(2*time.Hour).Unix()))), status: 429, says: "rate_limit_error: the model's API limits the rate of requests (429): the reason; it names 2000-01-01 02:00:00 UTC", tries: 1, parked: 2 * time.Hour},
-		"retry after 3 h":       {upstream: once(status(429, "Retry-After", "10800")), status: 429, says: "rate_limit_error: ", tries: 1, parked: 3 * time.Hour},
-		"retry 529 after 1 h":   {upstream: once(status(529, "Retry-After", "3600")), status: 429, says: "rate_limit_error: ", tries: 1, parked: time.Hour},
-		"the account's limit": {upstream: once(func(w http.ResponseWriter) {
-			fail(w, 400, "invalid_request_error", "You have reached your specified API usage limits. You will regain access on 2000-01-02 at 00:00 UTC.")
-		}), status: 429, says: "rate_limit_error: You have reached", tries: 1, parked: 24 * time.Hour},
-		"the account's, past": {upstream: once(func(w http.ResponseWriter) {
-			fail(w, 400, "invalid_request_error", "You will regain access on 1999-01-02 at 00:00 UTC.")
-		}), status: 400, says: "invalid_request_error: You will", tries: 1},
-		"reset":                  {upstream: once(abort), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "cannot be reached"},
-		"400":                    {upstream: once(status(400)), status: 400, says: "some_error: the reason", tries: 1},
-		"404":                    {upstream: once(status(404)), status: 404, says: "some_error: the reason", tries: 1},
-		"413":                    {upstream: once(status(413)), status: 413, says: "some_error: the reason", tries: 1},
-		"a redirection":          {upstream: once(status(307, "Location", "http://elsewhere.test/")), status: 502, says: "api_error: the model's API at upstream.test answers with a redirection (307): set ANTHROPIC_BASE_URL to where it is", tries: 1},
-		"529 for ever":           {upstream: always(status(529)), status: 529, says: "some_error: the reason", tries: 10, least: 8 * time.Minute, most: 10 * time.Minute},
-		"resets for ever":        {upstream: always(abort), status: 502, says: "api_error: the model's API at upstream.test cannot be reached", tries: 10, least: 8 * time.Minute, most: 10 * time.Minute},
-		"an error in the stream": {upstream: once(func(w http.ResponseWriter) { stream(w, `{"type":"error","error":{"type":"overloaded_error"}}`) }), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "is overloaded (529)"},
-		"an error in the middle": {upstream: once(func(w http.ResponseWriter) {
-			stream(w, startText, wordText, `{"type":"error","error":{"type":"overloaded_error"}}`)
-		}), status: 200, cut: true, tries: 1, usd: (100*3 + 4*15) / 1e6},
-		"a lasting one in it": {upstream: once(func(w http.ResponseWriter) { stream(w, `{"type":"error","error":{"type":"invalid_request_error"}}`) }), status: 200, tries: 1},
-		"cut at once":         {upstream: once(func(w http.ResponseWriter) { stream(w); _ = http.NewResponseController(w).Flush(); abort(w) }), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
-		"cut in the middle":   {upstream: once(func(w http.ResponseWriter) { stream(w, startText, wordText); abort(w) }), status: 200, cut: true, tries: 1, usd: (100*3 + 4*15) / 1e6},
-		"cut after its end":   {upstream: once(func(w http.ResponseWriter) { good(w); abort(w) }), status: 200, tries: 1, usd: goodCost},
-	} {
+}
+
+func always(fault func(w http.ResponseWriter)) play {
+	return func(w http.ResponseWriter, _ *http.Request, _ int) { fault(w) }
+}
+
+// status answers with an error, and headers.
+func status(status int, header ...string) func(w http.ResponseWriter) {
+	return func(w http.ResponseWriter) { fail(w, status, "some_error", "the reason", header...) }
+}
+
+func abort(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+
+var faults = map[string]fault{
+	"nothing":               {upstream: once(good), status: 200, tries: 1, usd: goodCost},
+	"429":                   {upstream: once(status(429)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "limits the rate of requests (429): waiting "},
+	"500":                   {upstream: once(status(500)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "fails (500): waiting "},
+	"502":                   {upstream: once(status(502)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"503":                   {upstream: once(status(503)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"504":                   {upstream: once(status(504)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"529":                   {upstream: once(status(529)), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "is overloaded (529): waiting "},
+	"408 that is to be":     {upstream: once(status(408, "X-Should-Retry", "true")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"529 that is not to be": {upstream: once(status(529, "X-Should-Retry", "false")), status: 529, says: "some_error: the reason", tries: 1},
+	"retry after 7 s":       {upstream: once(status(429, "Retry-After", "7")), status: 200, tries: 2, least: 7 * time.Second, most: 8 * time.Second, usd: goodCost},
+	"retry after a date":    {upstream: once(status(529, "Retry-After", bubbleStart.Add(90*time.Second).Format(http.TimeFormat))), status: 200, tries: 2, least: 90 * time.Second, most: 91 * time.Second, usd: goodCost},
+	"retry after nonsense":  {upstream: once(status(529, "Retry-After", "soon")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"retry at once":         {upstream: once(status(529, "Retry-After", "0")), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"a limit's reset":       {upstream: once(status(429, "Anthropic-Ratelimit-Tokens-Reset", bubbleStart.Add(40*time.Second).Format(time.RFC3339), "Anthropic-Ratelimit-Tokens-Remaining", "0", "Anthropic-Ratelimit-Requests-Reset", bubbleStart.Add(time.Hour).Format(time.RFC3339), "Anthropic-Ratelimit-Requests-Remaining", "5")), status: 200, tries: 2, least: 40 * time.Second, most: 42 * time.Second, usd: goodCost},
+	"a unified limit":       {upstream: once(status(429, "Anthropic-Ratelimit-Unified-Reset", fmt.Sprint(bubbleStart.Add(2*time.Hour).Unix()))), status: 429, says: "rate_limit_error: the model's API limits the rate of requests (429): the reason; it names 2000-01-01 02:00:00 UTC", tries: 1, parked: 2 * time.Hour},
+	"retry after 3 h":       {upstream: once(status(429, "Retry-After", "10800")), status: 429, says: "rate_limit_error: ", tries: 1, parked: 3 * time.Hour},
+	"retry 529 after 1 h":   {upstream: once(status(529, "Retry-After", "3600")), status: 429, says: "rate_limit_error: ", tries: 1, parked: time.Hour},
+	"the account's limit": {upstream: once(func(w http.ResponseWriter) {
+		fail(w, 400, "invalid_request_error", "You have reached your specified API usage limits. You will regain access on 2000-01-02 at 00:00 UTC.")
+	}), status: 429, says: "rate_limit_error: You have reached", tries: 1, parked: 24 * time.Hour},
+	"the account's, past": {upstream: once(func(w http.ResponseWriter) {
+		fail(w, 400, "invalid_request_error", "You will regain access on 1999-01-02 at 00:00 UTC.")
+	}), status: 400, says: "invalid_request_error: You will", tries: 1},
+	"reset":                  {upstream: once(abort), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "cannot be reached"},
+	"400":                    {upstream: once(status(400)), status: 400, says: "some_error: the reason", tries: 1},
+	"404":                    {upstream: once(status(404)), status: 404, says: "some_error: the reason", tries: 1},
+	"413":                    {upstream: once(status(413)), status: 413, says: "some_error: the reason", tries: 1},
+	"a redirection":          {upstream: once(status(307, "Location", "http://elsewhere.test/")), status: 502, says: "api_error: the model's API at upstream.test answers with a redirection (307): set ANTHROPIC_BASE_URL to where it is", tries: 1},
+	"529 for ever":           {upstream: always(status(529)), status: 529, says: "some_error: the reason", tries: 10, least: 8 * time.Minute, most: 10 * time.Minute},
+	"resets for ever":        {upstream: always(abort), status: 502, says: "api_error: the model's API at upstream.test cannot be reached", tries: 10, least: 8 * time.Minute, most: 10 * time.Minute},
+	"an error in the stream": {upstream: once(func(w http.ResponseWriter) { stream(w, `{"type":"error","error":{"type":"overloaded_error"}}`) }), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "is overloaded (529)"},
+	"an error in the middle": {upstream: once(func(w http.ResponseWriter) {
+		stream(w, startText, wordText, `{"type":"error","error":{"type":"overloaded_error"}}`)
+	}), status: 200, cut: true, tries: 1, usd: (100*3 + 4*15) / 1e6},
+	"a lasting one in it": {upstream: once(func(w http.ResponseWriter) { stream(w, `{"type":"error","error":{"type":"invalid_request_error"}}`) }), status: 200, tries: 1},
+	"cut at once":         {upstream: once(func(w http.ResponseWriter) { stream(w); _ = http.NewResponseController(w).Flush(); abort(w) }), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"cut in the middle":   {upstream: once(func(w http.ResponseWriter) { stream(w, startText, wordText); abort(w) }), status: 200, cut: true, tries: 1, usd: (100*3 + 4*15) / 1e6},
+	"cut after its end":   {upstream: once(func(w http.ResponseWriter) { good(w); abort(w) }), status: 200, tries: 1, usd: goodCost},
+}
+
+func TestFaultsAndOutcomes(t *testing.T) {
+	for name, test := range faults {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, nil, test.upstream, nil, func(w *world) {
 				reply := w.ask(streamBody)
@@ -100,7 +112,7 @@ func TestFaultsAndOutcomes(t *testing.T) {
 				if len(w.reports) != 1 || !near(w.reports[0].CostUSD, test.usd) || !near(spent, test.usd) || w.reports[0].Tries != len(w.asked) || w.reports[0].Cut != test.cut && test.usd > 0 {
 					t.Errorf("reported %+v, spent %g, want %g", w.reports, spent, test.usd)
 				}
-				if test.parked > 0 != (len(w.parked) == 1) || test.parked > 0 && w.parked[0].Sub(started).Round(time.Second) != test.parked {
+				if test.parked > 0 != (len(w.parked) == 1) || test.parked > 0 && w.parked[0].Sub(bubbleStart).Round(time.Second) != test.parked {
 					t.Errorf("parked until %v", w.parked)
 				}
 				if test.notice != "" && (len(w.notices) == 0 || !strings.Contains(w.notices[0], test.notice) || !strings.HasSuffix(w.notices[0], ", try 2")) {
