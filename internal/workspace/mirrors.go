@@ -77,6 +77,9 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	return &Mirrors{dir: dir, config: config, log: logger, fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, stored: map[string]string{}}
 }
 
+// Dir is the directory of the mirrors.
+func (m *Mirrors) Dir() string { return m.dir }
+
 // placeLocked keeps a diff and a checkpoint from using one index at a time.
 type placeLocked struct {
 	free  chan struct{}
