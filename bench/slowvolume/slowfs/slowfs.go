@@ -54,10 +54,13 @@ func Mount(directory string, delay, cached time.Duration) (*Volume, error) {
 	}
 	v.slow = &slow{
 		RawFileSystem: fs.NewNodeFS(root, &fs.Options{EntryTimeout: &cached, AttrTimeout: &cached, NullPermissions: true}),
-		delay:         delay, kinds: map[string]int{}, programs: map[string]int{}, names: map[uint32]string{},
+		delay:         delay, kinds: map[string]int{}, programs: map[string]int{},
 	}
 	v.server, err = fuse.NewServer(v.slow, v.Path, &fuse.MountOptions{
 		DirectMountStrict: true, FsName: name, Name: name, AllowOther: true, // sessions have users of their own
+		// Without this the kernel asks for one before each write. EFS has none
+		// (https://docs.aws.amazon.com/efs/latest/ug/nfs4-unsupported-features.html).
+		DisableXAttrs: true,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("mounting: %w", err), remove(base))
@@ -138,17 +141,12 @@ type slow struct {
 	mu              sync.Mutex
 	delay           time.Duration
 	kinds, programs map[string]int
-	names           map[uint32]string // of programs, by their thread's id
 }
 
 // wait counts an operation, and takes the time that is added to it.
 func (s *slow) wait(caller *fuse.Caller, kind string) {
+	name := program(caller.Pid) // each time: a process becomes another program
 	s.mu.Lock()
-	name, known := s.names[caller.Pid]
-	if !known {
-		name = program(caller.Pid)
-		s.names[caller.Pid] = name
-	}
 	s.kinds[kind]++
 	s.programs[name]++
 	delay := s.delay
