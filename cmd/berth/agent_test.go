@@ -350,25 +350,23 @@ func (a *fakeAgent) serve(data string) (stop func(), err error) {
 // API, that ends by itself before long. FAKE_BERTHD says what it does instead.
 func fakeBerthd() {
 	if os.Getenv("FAKE_BERTHD") != "die" {
-		fmt.Fprintln(os.Stderr, "berthd", strings.Join(os.Args[1:], " "), "claude="+os.Getenv("BERTH_CLAUDE"))
+		fmt.Fprintln(os.Stderr, "berthd", strings.Join(os.Args[1:], " "), "claude="+os.Getenv("BERTH_CLAUDE"),
+			"work="+os.Getenv("BERTH_WORK"), "key file="+os.Getenv("ANTHROPIC_API_KEY_FILE"))
 	}
 	data := os.Getenv("BERTH_DATA")
-	lock, err := os.OpenFile(filepath.Join(data, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err == nil {
-		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	}
 	switch {
 	case os.Getenv("FAKE_BERTHD") == "die":
 		os.Exit(7)
 	case os.Getenv("FAKE_BERTHD") == "fail":
 		fmt.Fprintln(os.Stderr, "berthd: cannot listen on 127.0.0.1:8787: another program does")
 		os.Exit(1)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "berthd: another berthd uses this volume:", err)
-		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	if _, err := newFakeAgent("secret").serve(data); err != nil {
+	agent := newFakeAgent("secret")
+	if os.Getenv("FAKE_BERTHD") == "refused" {
+		agent.status = map[string]any{"model": "https://api.anthropic.com", "key": "refused", "problems": []string{"the API refuses the key"}}
+	}
+	if _, err := agent.serve(data); err != nil {
 		fmt.Fprintln(os.Stderr, "berthd:", err)
 		os.Exit(1)
 	}

@@ -1,13 +1,12 @@
 package ops
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -25,11 +24,13 @@ const (
 	lookEvery = 50 * time.Millisecond
 
 	logFile = "berthd.log"
+	// upLock is the file in a volume that is locked while an agent is started there.
+	upLock = "up.lock"
 
 	// scriptedModel is what the status has for the model that needs no key.
 	scriptedModel = "scripted"
-	// inUse is part of what berthd says when another one has the volume.
-	inUse = "another berthd uses this volume"
+	// messagesAPI is the one that berthd uses without another one's address.
+	messagesAPI = "https://api.anthropic.com"
 )
 
 // Up is the verb `berth up`: it makes sure that the agent is there.
@@ -40,19 +41,31 @@ type Up struct {
 // Help is the long help.
 func (Up) Help() string {
 	return `It starts berthd in the background, with a directory as its volume, unless it answers already. Sessions that
-an earlier agent left unfinished there go on by themselves. Without ANTHROPIC_API_KEY the model is a scripted
-stand-in, which shows a whole session and costs nothing.
+an earlier agent left unfinished there go on by themselves. Without a key the model is a scripted stand-in, which shows
+a whole session and costs nothing; ANTHROPIC_BASE_URL is not used then. An agent keeps what it was started with: after
+a change, berth down and berth up.
 
-  ANTHROPIC_API_KEY    the key of the Messages API
-  ANTHROPIC_BASE_URL   another Messages API than Anthropic's
-  BERTH_DATA           the volume; $XDG_DATA_HOME/berth or ~/.local/share/berth without it
-  BERTH_LISTEN         the address; 127.0.0.1:8787 without it, port 0 picks a free one
-  BERTH_MAX_SESSIONS   how many sessions run at once; 4 without it
-  BERTH_CLAUDE         the Claude Code CLI
+  ANTHROPIC_API_KEY          the key of the Messages API
+  ANTHROPIC_API_KEY_FILE     a file with it, in its place; it is read again when it changes
+  ANTHROPIC_BASE_URL         another Messages API than Anthropic's
+  GITHUB_TOKEN               for private repositories on GitHub, and for pull requests there
+  GITHUB_TOKEN_FILE          a file with it, in its place
+  GITHUB_API_URL             another API than GitHub's own, such as an enterprise server's
+  BERTH_DATA                 the volume; $XDG_DATA_HOME/berth or ~/.local/share/berth without it
+  BERTH_WORK                 where sessions work: local disk; work in the volume without it
+  BERTH_LISTEN               the address; 127.0.0.1:8787 without it, port 0 picks a free one
+  BERTH_API_TOKEN            what clients have to show; made up, and kept in the volume, without it
+  BERTH_CLAUDE               the Claude Code CLI
+  BERTH_MAX_SESSIONS         how many sessions run at once; 4 without it
+  BERTH_SPEND_LIMIT_USD      what all sessions may spend in a month (UTC), in US dollars; no limit without it
+  BERTH_SPEND_LIMIT_DAY_USD  likewise in a day
+  BERTH_RETENTION_DAYS       how long ended sessions are kept; for ever without it
+  BERTH_ENVIRONMENT          if set, log lines are JSON, and metrics of that name go to CloudWatch
 
 Examples:
   berth up --local
   ANTHROPIC_API_KEY=$(cat key) BERTH_MAX_SESSIONS=2 berth up --local
+  ANTHROPIC_API_KEY_FILE=~/.anthropic-key BERTH_SPEND_LIMIT_DAY_USD=10 berth up --local
 
 Exit codes: 0 the agent answers; 1 it could not be started.`
 }
@@ -66,31 +79,86 @@ func (u *Up) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	if endpoint, status := answers(ctx, data); status != nil {
-		fmt.Fprintln(stdio.Err, "berth: the agent is up already")
-		if status.Model == scriptedModel && stdio.Getenv(contract.EnvAnthropicAPIKey) != "" {
-			fmt.Fprintln(stdio.Err, "berth: it was started without a key and uses the scripted model; `berth down` and `berth up` have it use yours")
+	endpoint, status := answers(ctx, data)
+	found := status != nil
+	if !found {
+		if endpoint, status, found, err = findOrStart(ctx, stdio, data); err != nil {
+			return err
 		}
-		return u.say(stdio, endpoint, data)
+	}
+	tellUp(stdio.Err, stdio.Getenv, status, found)
+	_, err = fmt.Fprintf(stdio.Out, "The agent answers at %s (volume %s).\nNext:  %s run \"Write a program that greets, and a test for it\"\n",
+		endpoint.URL, data, os.Args[0])
+	return err
+}
+
+// findOrStart starts an agent, unless another `berth up` did so while this one waited for it.
+func findOrStart(ctx context.Context, stdio Stdio, data string) (endpoint api.Endpoint, status *api.Status, found bool, err error) {
+	unlock, err := lockUp(ctx, data)
+	if err != nil {
+		return endpoint, nil, false, err
+	}
+	defer unlock()
+	if endpoint, status = answers(ctx, data); status != nil {
+		return endpoint, status, true, nil
 	}
 	agent, err := startAgent(stdio, data)
 	if err != nil {
-		return err
+		return endpoint, nil, false, err
 	}
-	endpoint, err := agent.wait(ctx, data)
-	if err != nil {
-		return err
-	}
-	if stdio.Getenv(contract.EnvAnthropicAPIKey) == "" {
-		fmt.Fprintln(stdio.Err, "berth: no ANTHROPIC_API_KEY is set: the model is a scripted stand-in, which shows a whole session and costs nothing")
-	}
-	return u.say(stdio, endpoint, data)
+	endpoint, status, err = agent.wait(ctx, data)
+	return endpoint, status, false, err
 }
 
-func (u *Up) say(stdio Stdio, endpoint api.Endpoint, data string) error {
-	_, err := fmt.Fprintf(stdio.Out, "The agent answers at %s (volume %s).\nNext:  %s run \"Write a program that greets, and a test for it\"\n",
-		endpoint.URL, data, os.Args[0])
-	return err
+// tellUp says what of the environment an agent does not use, and what keeps its sessions from running.
+func tellUp(to io.Writer, getenv func(string) string, status *api.Status, found bool) {
+	if found {
+		fmt.Fprintln(to, "berth: the agent is up already")
+		if unused := notUsed(getenv, status); unused != "" {
+			fmt.Fprintf(to, "berth: %s; `berth down` and `berth up` have it use yours\n", oneLine(unused, 500))
+		}
+	} else if !haveKey(getenv) {
+		text := "no ANTHROPIC_API_KEY is set: the model is a scripted stand-in, which shows a whole session and costs nothing"
+		if getenv(contract.EnvAnthropicBaseURL) != "" {
+			text += "; ANTHROPIC_BASE_URL is not used without a key"
+		}
+		fmt.Fprintln(to, "berth: "+text)
+	}
+	for _, problem := range status.Problems {
+		fmt.Fprintln(to, "berth: sessions do not run: "+oneLine(problem, 500))
+	}
+}
+
+// haveKey reports whether the environment has a key, or names a file for one.
+func haveKey(getenv func(string) string) bool {
+	key := getenv(contract.EnvAnthropicAPIKey)
+	return key != "" && key != contract.SecretNotSet || getenv(contract.EnvAnthropicAPIKeyFile) != ""
+}
+
+// notUsed says what of a key and an address in the environment an agent does not use that runs already, as far as
+// its status tells; empty if there is nothing.
+func notUsed(getenv func(string) string, status *api.Status) string {
+	if !haveKey(getenv) {
+		return ""
+	}
+	wanted := getenv(contract.EnvAnthropicBaseURL)
+	if wanted == "" {
+		wanted = messagesAPI
+	}
+	if address, err := url.Parse(wanted); err == nil {
+		wanted = address.Redacted()
+	}
+	switch {
+	case status.Model == scriptedModel:
+		return "it was started without a key and uses the scripted model"
+	case strings.TrimRight(status.Model, "/") != strings.TrimRight(wanted, "/"):
+		return "it talks to " + status.Model + ", and not to " + wanted
+	case status.Key == "missing":
+		return "it has no key"
+	case status.Key == "refused":
+		return "its key is refused"
+	}
+	return ""
 }
 
 // answers asks the agent that uses the volume how it is. There is no status if none answers: the file that
@@ -109,143 +177,35 @@ func answers(ctx context.Context, data string) (api.Endpoint, *api.Status) {
 	return endpoint, status
 }
 
-// startedAgent is a berthd that was just started.
-type startedAgent struct {
-	process *os.Process
-	log     string // its log file
-	from    int64  // where its own lines begin
-	ended   chan error
-}
-
-// startAgent starts berthd in a session of its own, so that it outlives the terminal.
-func startAgent(stdio Stdio, data string) (*startedAgent, error) {
-	program, err := findProgram("berthd")
-	if err != nil {
-		return nil, err
-	}
-	cli, err := findCLI(stdio)
-	if err != nil {
-		return nil, err
-	}
+// lockUp waits until no other `berth up` starts an agent on a volume, and keeps others from it.
+func lockUp(ctx context.Context, data string) (unlock func(), err error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the volume: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(data, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(filepath.Join(data, upLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("cannot write the agent's log: %w", err)
+		return nil, fmt.Errorf("the volume cannot be written: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // only the agent writes to it
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	command := exec.Command(program)
-	if stdio.Getenv(contract.EnvAnthropicAPIKey) == "" {
-		command.Args = append(command.Args, "--scripted")
-	}
-	command.Env = append(os.Environ(), contract.EnvData+"="+data, contract.EnvClaude+"="+cli)
-	command.Dir = "/" // not in the way of whoever wants to remove this one
-	command.Stdout, command.Stderr = file, file
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("starting the agent: %w", err)
-	}
-	agent := &startedAgent{process: command.Process, log: file.Name(), from: info.Size(), ended: make(chan error, 1)}
-	go func() { agent.ended <- command.Wait() }()
-	return agent, nil
-}
-
-// wait waits until the agent answers.
-func (a *startedAgent) wait(ctx context.Context, data string) (api.Endpoint, error) {
-	ticker, late := time.NewTicker(lookEvery), time.NewTimer(upTime)
+	ticker, late := time.NewTicker(lookEvery), time.NewTimer(upTime+10*time.Second) // longer than the other one waits
 	defer ticker.Stop()
 	defer late.Stop()
-	why := "it still starts"
 	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil // which gives the lock back
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			_ = file.Close()
+			return nil, fmt.Errorf("locking %s: %w", file.Name(), err)
+		}
 		select {
 		case <-ticker.C:
-			if endpoint, status := answers(ctx, data); status != nil {
-				return endpoint, nil
-			}
-		case err := <-a.ended:
-			// Another `berth up` may have been faster: its agent has the volume, and answers soon.
-			if why = a.lastLine(err); !strings.Contains(why, inUse) {
-				return api.Endpoint{}, fmt.Errorf("the agent did not start: %s", why)
-			}
 		case <-late.C:
-			return api.Endpoint{}, fmt.Errorf("the agent does not answer after %v: %s; its log is %s", upTime, why, a.log)
+			_ = file.Close()
+			return nil, fmt.Errorf("another `berth up` is still starting an agent: it holds %s; end it, and run this again", file.Name())
 		case <-ctx.Done():
-			_ = a.process.Signal(syscall.SIGTERM) // nobody was told of it
-			return api.Endpoint{}, ctx.Err()
+			_ = file.Close()
+			return nil, ctx.Err()
 		}
 	}
-}
-
-// lastLine is the last thing that the agent logged: why it ended.
-func (a *startedAgent) lastLine(ended error) string {
-	var text []byte
-	file, err := os.Open(a.log)
-	if err == nil {
-		defer file.Close() //nolint:errcheck // it was only read
-		text, err = io.ReadAll(io.NewSectionReader(file, a.from, 1<<20))
-	}
-	if err != nil || len(bytes.TrimSpace(text)) == 0 {
-		return fmt.Sprintf("%v; its log is %s", ended, a.log)
-	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.TrimPrefix(printable(lines[len(lines)-1]), "berthd: ")
-}
-
-// findProgram finds a program beside this one, else in PATH.
-func findProgram(name string) (string, error) {
-	if own, err := ownDir(); err == nil {
-		if beside := filepath.Join(own, name); executable(beside) {
-			return beside, nil
-		}
-	}
-	found, err := exec.LookPath(name)
-	if err != nil {
-		return "", fmt.Errorf("%s is neither beside berth nor in PATH; `make build` builds both", name)
-	}
-	return filepath.Abs(found)
-}
-
-// findCLI finds the Claude Code CLI: where BERTH_CLAUDE says, else in the node_modules of the checkout that this
-// program was built in, else in PATH.
-func findCLI(stdio Stdio) (string, error) {
-	switch named := stdio.Getenv(contract.EnvClaude); {
-	case strings.ContainsRune(named, filepath.Separator): // berthd runs elsewhere
-		return filepath.Abs(named)
-	case named != "":
-		return named, nil
-	}
-	if own, err := ownDir(); err == nil {
-		for dir := own; ; dir = filepath.Dir(dir) {
-			if cli := filepath.Join(dir, "node_modules", ".bin", "claude"); executable(cli) {
-				return cli, nil
-			}
-			if dir == filepath.Dir(dir) {
-				break
-			}
-		}
-	}
-	found, err := exec.LookPath("claude")
-	if err != nil {
-		return "", errors.New("the Claude Code CLI is not there; `make setup` installs it, or name it with BERTH_CLAUDE")
-	}
-	return filepath.Abs(found)
-}
-
-// ownDir is where this program is, and not where a link to it is.
-func ownDir() (string, error) {
-	self, err := os.Executable()
-	if err == nil {
-		self, err = filepath.EvalSymlinks(self)
-	}
-	return filepath.Dir(self), err
-}
-
-func executable(file string) bool {
-	info, err := os.Stat(file)
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
