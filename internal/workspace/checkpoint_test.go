@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -246,4 +247,13 @@ func TestRestoreIsExactInSpiteOfAttributes(t *testing.T) {
 	write(t, filepath.Join(p.Tree, "c.txt"), "both\nkinds\r\n")
 	saved(t, m, p)
 	restored(t, m, p)
+}
+
+// age makes a file as old as two days.
+func age(t *testing.T, path string) {
+	t.Helper()
+	then := time.Now().Add(-48 * time.Hour)
+	if err := os.Chtimes(path, then, then); err != nil {
+		t.Fatal(err)
+	}
 }

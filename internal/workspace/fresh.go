@@ -57,8 +57,11 @@ func (f *fresh) keepRaw(index string) error {
 // again begins anew.
 func (f *fresh) again() error { return os.RemoveAll(f.path) }
 
-// git works in the tree, whose repository is still as we made it.
-func (f *fresh) git() git { return git{dir: f.path, config: []string{"core.fsync=none"}} }
+// git works in the tree, whose repository is still as we made it. It is told where that is: by itself it would refuse one
+// that belongs to the session's user already.
+func (f *fresh) git() git {
+	return git{dir: f.path, config: []string{"core.fsync=none"}, env: []string{"GIT_DIR=" + filepath.Join(f.path, ".git"), "GIT_WORK_TREE=" + f.path}}
+}
 
 // init makes it an empty repository on a branch, with the remote origin if there is one.
 func (f *fresh) init(ctx context.Context, format format, branch, origin string) error {

@@ -130,6 +130,9 @@ func (r *mirror) dropDamaged(ctx context.Context) (found bool) {
 			continue
 		}
 		r.log.Error("giving up a damaged checkpoint", "path", r.path, "ref", name, "commit", oid, "err", err)
+		if markDamaged(r.path, []string{name}, "commit "+oid+" of "+r.path) != nil {
+			continue
+		}
 		if _, err := r.git().run(ctx, "update-ref", "-d", name, oid); err == nil {
 			found = true
 		}

@@ -102,11 +102,14 @@ func (r *mirror) repair(ctx context.Context, from address) error {
 // swap puts a fresh mirror in the place of one that is there, with the checkpoints that can be saved from it. If some
 // cannot, the old one stays beside it. The caller uses the mirror alone.
 func (r *mirror) swap(ctx context.Context, fresh string) error {
+	aside := fmt.Sprintf("%s.damaged-%d", r.base(), time.Now().UnixNano())
 	lostRefs, err := r.salvage(ctx, r.path, fresh)
+	if err == nil {
+		err = markDamaged(fresh, lostRefs, aside)
+	}
 	if err != nil {
 		return err
 	}
-	aside := fmt.Sprintf("%s.damaged-%d", r.base(), time.Now().UnixNano())
 	if err := os.Rename(r.path, aside); err != nil {
 		return err
 	}
@@ -130,13 +133,46 @@ func (r *mirror) salvageAside(ctx context.Context, fresh string) error {
 		return err
 	}
 	for _, dir := range old {
-		if lostRefs, err := r.salvage(ctx, dir, fresh); err != nil {
+		lostRefs, err := r.salvage(ctx, dir, fresh)
+		if err == nil {
+			err = markDamaged(fresh, lostRefs, dir)
+		}
+		if err != nil {
 			return err
-		} else if len(lostRefs) == 0 {
+		}
+		if len(lostRefs) == 0 {
 			_ = os.RemoveAll(dir) // it has nothing that is needed
 		}
 	}
 	return nil
+}
+
+// A session whose checkpoint was damaged is not one that never had any: a file in the mirror tells, until there is a new
+// checkpoint. It says where the damaged one is.
+const damagedDir = "berth-damaged"
+
+func markDamaged(dir string, refs []string, kept string) error {
+	for _, name := range refs {
+		id, found := strings.CutPrefix(name, "refs/berth/")
+		if !found {
+			continue
+		}
+		path := filepath.Join(dir, damagedDir, id)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), writeFile(path, kept+"\n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// damaged returns the file that tells of a session's damaged checkpoint, and what it says.
+func (r *mirror) damaged(id string) (path, kept string) {
+	path = filepath.Join(r.path, damagedDir, id)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", ""
+	}
+	return path, strings.TrimSpace(string(text))
 }
 
 // sound reports whether everything that the mirror's refs need is there.

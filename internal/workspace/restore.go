@@ -48,7 +48,12 @@ func (m *Mirrors) Restore(ctx context.Context, place Place) (*api.Checkpoint, er
 
 func (r *mirror) restore(ctx context.Context, place Place) (*api.Checkpoint, error) {
 	if !r.exists() {
-		return nil, nil
+		if aside, err := filepath.Glob(r.base() + ".damaged-*"); err != nil || len(aside) == 0 {
+			return nil, err
+		}
+		if err := r.make(ctx); err != nil { // somebody was killed over its repair
+			return nil, err
+		}
 	}
 	if err := r.mend(); err != nil {
 		return nil, err
@@ -59,8 +64,14 @@ func (r *mirror) restore(ctx context.Context, place Place) (*api.Checkpoint, err
 	}
 	defer unlock(shared)
 	commit, err := r.sessionRef(ctx, "refs/berth/"+place.ID)
-	if err != nil || commit == "" {
+	if err != nil {
 		return nil, err
+	}
+	if commit == "" {
+		if _, kept := r.damaged(place.ID); kept != "" {
+			return nil, lost("the checkpoint of the session is damaged, and could not be saved: what there is of it is in %s", kept)
+		}
+		return nil, nil
 	}
 	fresh, err := newTree(place)
 	if err != nil {

@@ -25,7 +25,7 @@ func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string)
 	defer func() { unlock(shared) }()
 	// The last checkpoint is known to be whole if it was stored by this process; else the mirror checks that nothing
 	// is missing that the new one needs. That reads all of its packs' indexes, many small reads on the volume.
-	if r.knows(id, last) {
+	if last == s.last && r.knows(id, last) {
 		err = r.storePack(ctx, s, commit, last)
 	} else {
 		err = r.storeObjects(ctx, s, commit, last)
@@ -51,6 +51,11 @@ func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string)
 		return err
 	}
 	r.know(id, commit)
+	if last == "" {
+		if damaged, _ := r.damaged(id); damaged != "" {
+			return os.Remove(damaged)
+		}
+	}
 	return nil
 }
 
@@ -89,7 +94,7 @@ func (r *mirror) make(ctx context.Context) error {
 // branches before there is one. If it turns out to be damaged it gets everything.
 func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last string) error {
 	var have []string
-	if last != "" {
+	if last != "" && last == s.last { // else scratch was made anew, and does not have it
 		have = append(have, last)
 	} else if tips, err := originTips(ctx, r.git()); err == nil {
 		for _, tip := range tips {
