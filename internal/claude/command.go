@@ -68,15 +68,13 @@ type Config struct {
 	BaseURL string      // of the Messages API
 	Token   string      // for it; the session can read it
 	User    *User       // who the session runs as
+	Env     []string    // what else the CLI needs in its environment, such as to wait for BaseURL
 
 	// Keep is given the transcript as it grows, from byte Kept of it on: whole lines, each part before any message in it is
 	// among the Lines. After an error the messages that were not kept are not among them. It may be nil.
 	Keep func(at int64, part []byte) error
 	Kept int64
 }
-
-// apiTimeout is how long Claude Code waits for the gateway, which waits out what passes, in milliseconds.
-const apiTimeout = "1800000"
 
 // files are the session's files that become arguments, beside its directories: it may read them, and not change them.
 // Servers and settings may hold secrets of their own, and arguments are to be seen by everybody.
@@ -166,7 +164,6 @@ func (c *Config) env(session string, dirs Dirs) []string {
 		contract.EnvAnthropicBaseURL + "=" + c.BaseURL,
 		contract.EnvAnthropicAPIKey + "=" + c.Token,
 		contract.EnvSession + "=" + session,
-		"API_TIMEOUT_MS=" + apiTimeout,
 		"DISABLE_AUTOUPDATER=1",
 		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
 		"CLAUDE_CODE_RESUME_INTERRUPTED_TURN=1",
@@ -174,7 +171,7 @@ func (c *Config) env(session string, dirs Dirs) []string {
 	if os.Geteuid() == 0 && c.User == nil {
 		env = append(env, "IS_SANDBOX=1") // else the CLI refuses to skip permissions as root
 	}
-	return append(env, network(os.Getenv)...)
+	return slices.Concat(env, c.Env, network(os.Getenv))
 }
 
 // network is what the environment says of the way to the network: proxies, without the password that may be in their

@@ -259,6 +259,7 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	defer r.daemon.models.Revoke(r.session.ID())
 	process, err := claim.Start(&claude.Config{
 		CLI: r.daemon.config.CLI, Reaper: r.daemon.config.Reaper, Options: options, User: r.user,
+		Env:     gateway.Environment(r.daemon.config.Models.Patience),
 		BaseURL: r.daemon.config.ModelsURL, Token: token, Keep: r.keep, Kept: r.session.TranscriptSize(),
 	})
 	if err != nil {
