@@ -37,6 +37,7 @@ type about struct {
 	Dirs    []rawPath `json:"dirs,omitempty"`   // without a file
 	Skipped []rawPath `json:"skip,omitempty"`   // entries of the index that a sparse checkout leaves out
 	Nested  []nested  `json:"nested,omitempty"` // repositories within the tree
+	Config  []setting `json:"config,omitempty"` // of the repository, as far as it does nothing
 	LeftOut []string  `json:"left_out,omitempty"`
 }
 
@@ -50,7 +51,6 @@ const maxAbout = 64 << 20
 type nested struct {
 	Path   rawPath `json:"path"`
 	Commit string  `json:"commit"`
-	Origin string  `json:"origin,omitempty"` // its remote's address
 }
 
 // fileModes are permissions: those that most have, and the exceptions by their octal mode.
@@ -137,16 +137,9 @@ func (p rawPath) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON wrote. A path that leads out of the tree is an error.
 func (p *rawPath) UnmarshalJSON(text []byte) error {
-	var plain string
-	if err := json.Unmarshal(text, &plain); err != nil {
+	plain, err := decodeRaw(text)
+	if err != nil {
 		return err
-	}
-	if coded, found := strings.CutPrefix(plain, base64Mark); found {
-		decoded, err := base64.StdEncoding.DecodeString(coded)
-		if err != nil {
-			return err
-		}
-		plain = string(decoded)
 	}
 	// fs.ValidPath wants UTF-8, which file systems do not.
 	if strings.ContainsRune(plain, 0) || !fs.ValidPath(strings.ToValidUTF8(plain, "?")) {
@@ -154,4 +147,17 @@ func (p *rawPath) UnmarshalJSON(text []byte) error {
 	}
 	*p = rawPath(plain)
 	return nil
+}
+
+func decodeRaw(text []byte) (string, error) {
+	var plain string
+	if err := json.Unmarshal(text, &plain); err != nil {
+		return "", err
+	}
+	coded, found := strings.CutPrefix(plain, base64Mark)
+	if !found {
+		return plain, nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(coded)
+	return string(decoded), err
 }

@@ -58,8 +58,8 @@ func (s *scratch) captureIn(ctx context.Context, root *os.Root) (c *captured, er
 		return nil, err
 	}
 	c.about.Base = s.base
-	if c.about.Gone && s.last != "" {
-		c.parents = append(c.parents, s.last)
+	if !c.about.Gone {
+		c.about.Config = s.settings(ctx, root)
 	}
 	if err := s.nested(ctx, root, found.nested, c); err != nil {
 		return nil, err

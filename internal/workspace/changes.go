@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"berth/internal/api"
@@ -117,6 +118,9 @@ func patchOf(ctx context.Context, g git, base, tree, where string) (string, erro
 		return "", lost("the repository does not have the commit %s any more, from which the session started: nobody can tell what it changed", base)
 	}
 	g.most = MaxPatch
+	// With a work tree git would read what .gitmodules there says.
+	g.inside = ""
+	g.env = slices.DeleteFunc(slices.Clone(g.env), func(one string) bool { return strings.HasPrefix(one, "GIT_WORK_TREE=") })
 	patch, err := g.run(ctx, "diff-tree", "-r", "-p", "-M", "--binary", "--no-ext-diff", "--no-textconv",
 		"--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", before, tree)
 	if errors.Is(err, errTooLong) {

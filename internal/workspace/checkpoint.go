@@ -72,6 +72,9 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 	if last != "" && last == s.last && c.wrapper == s.lastTree {
 		return nil, nil
 	}
+	if c.about.Gone {
+		return r.checkpointGone(ctx, place.ID, s, c, last)
+	}
 	commit, err := s.commit(ctx, c, fmt.Sprintf("%d +0000", time.Now().Unix()))
 	if err != nil {
 		return nil, err
@@ -133,7 +136,10 @@ func (r *mirror) newScratch(ctx context.Context, s *scratch) error {
 
 // commit makes the checkpoint's commit in scratch.
 func (s *scratch) commit(ctx context.Context, c *captured, date string) (string, error) {
-	maker := s.git()
+	return writeCommit(ctx, s.git(), c, date)
+}
+
+func writeCommit(ctx context.Context, maker git, c *captured, date string) (string, error) {
 	// Thousands of parents would be too many arguments.
 	var text strings.Builder
 	text.WriteString("tree " + c.wrapper + "\n")
@@ -160,4 +166,36 @@ func (r *mirror) sessionRef(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	return oid, nil
+}
+
+// checkpointGone saves the files of a session that has lost its repository. The commits of the last checkpoint are all that is
+// left of it, and only the mirror has them: so there the new one is put on top of the last that had a repository.
+func (r *mirror) checkpointGone(ctx context.Context, id string, s *scratch, c *captured, last string) (*api.Checkpoint, error) {
+	var parents []string
+	if last != "" {
+		if known, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", last+"^{tree}"); err != nil || known == c.wrapper {
+			return nil, err
+		}
+		parents = []string{last}
+		if before, err := r.readAbout(ctx, last); err == nil && before.Gone {
+			all, err := r.git().line(ctx, "rev-parse", last+"^@")
+			if err != nil {
+				return nil, err
+			}
+			parents = strings.Fields(all)
+		}
+	}
+	date := fmt.Sprintf("%d +0000", time.Now().Unix())
+	files, err := s.commit(ctx, c, date)
+	if err != nil {
+		return nil, err
+	}
+	s.last = "" // what it is known by is gone with the repository
+	commit := files
+	err = r.storeThen(ctx, s, id, files, last, func() (string, error) {
+		c.parents = append(c.parents, parents...)
+		commit, err = writeCommit(ctx, r.git(), c, date)
+		return commit, err
+	})
+	return &api.Checkpoint{Commit: commit, Tree: c.tree, LeftOut: c.about.LeftOut}, err
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,7 +99,7 @@ func (s *scratch) nestedOne(ctx context.Context, root *os.Root, dir string, c *c
 	for _, line := range found.about.LeftOut {
 		c.leaveOut(dir + "/" + line)
 	}
-	c.about.Nested = append(c.about.Nested, nested{Path: rawPath(dir), Commit: commit, Origin: sub.origin(ctx, within)})
+	c.about.Nested = append(c.about.Nested, nested{Path: rawPath(dir), Commit: commit})
 	c.parents = append(c.parents, commit)
 	s.more = append(s.more, filepath.Join(place.gitDir(), "objects"))
 	if sub.objects != "" {
@@ -132,26 +131,6 @@ func (s *scratch) createWithin(ctx context.Context, outer *scratch) error {
 	return outer.copyFile(ctx, filepath.Join(outer.place.gitDir(), "info", "attributes"), filepath.Join(info, "attributes"))
 }
 
-// origin is the address of a repository's remote, if it is fit to be kept. The session's configuration is read as a list
-// of words, and does nothing.
-func (s *scratch) origin(ctx context.Context, root *os.Root) string {
-	text, err := readSmall(root, ".git/config", 1<<20)
-	if err != nil {
-		return ""
-	}
-	reader := git{dir: "/", stdin: text}
-	address, err := reader.line(ctx, "config", "--no-includes", "--file=-", "--get", "remote.origin.url")
-	if err != nil || strings.HasPrefix(address, "-") || strings.ContainsAny(address, "\n\x00") {
-		return ""
-	}
-	if parsed, err := url.Parse(address); err == nil {
-		if _, secret := parsed.User.Password(); secret {
-			return ""
-		}
-	}
-	return address
-}
-
 // fillNested makes the repositories within a fresh tree.
 func (f *fresh) fillNested(ctx context.Context, known *about, depth int) error {
 	if depth > maxDepth {
@@ -174,7 +153,7 @@ func (f *fresh) fillNested(ctx context.Context, known *about, depth int) error {
 			return api.Errorf(api.CodeWorkspaceLost, "the checkpoint has the repository %.80q behind a link", path)
 		}
 		sub := &fresh{temporary: f.temporary, path: filepath.Join(f.path, path), inner: true}
-		if err := sub.init(ctx, formatOf(one.Commit), "main", one.Origin); err != nil {
+		if err := sub.init(ctx, formatOf(one.Commit), "main", ""); err != nil {
 			return err
 		}
 		from := f.git()

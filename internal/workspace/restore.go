@@ -171,7 +171,10 @@ func (f *fresh) fill(ctx context.Context, commit string) (*about, error) {
 	if err := f.fillFiles(ctx, commit, known); err != nil {
 		return nil, err
 	}
-	return known, f.fillIndex(ctx, commit, known)
+	if err := f.fillIndex(ctx, commit, known); err != nil {
+		return nil, err
+	}
+	return known, f.fillSettings(ctx, known)
 }
 
 // part reads one of a checkpoint's files; nothing if it has none of that name.

@@ -13,6 +13,11 @@ import (
 // store brings a commit and what it needs from scratch to the mirror, and makes it the session's checkpoint. Objects
 // come first, synced, then the ref: a crash anywhere leaves the last checkpoint or this one.
 func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string) error {
+	return r.storeThen(ctx, s, id, commit, last, func() (string, error) { return commit, nil })
+}
+
+// storeThen has then tell, once the objects are in the mirror, which commit is to be the checkpoint.
+func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last string, then func() (string, error)) error {
 	if !r.exists() {
 		if err := r.make(ctx); err != nil {
 			return err
@@ -34,6 +39,9 @@ func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string)
 		return err
 	}
 	if err := syncDir(filepath.Join(r.path, "objects", "pack")); err != nil {
+		return err
+	}
+	if commit, err = then(); err != nil {
 		return err
 	}
 	name := "refs/berth/" + id
