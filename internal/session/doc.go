@@ -1,21 +1,32 @@
 // Package session keeps sessions on the volume: what was asked, what happened, and where each one stands.
 //
-// A session is a directory of two files. The event log, events.jsonl, is the truth: a line for each event,
+// A session is a directory. The event log, events.jsonl, is the truth: a line for each event,
 // appended and never changed, whose index is the event's id. The snapshot, session.json, is what the log
 // adds up to as far as a given byte of it, so that reading ten thousand sessions does not mean reading
 // their logs; lines beyond that byte are added up when the store is opened.
 //
 //	<data>/
-//	  lock                       held (flock) by the daemon that uses the volume
-//	  spool/<id>/                a session that is being created; not accepted yet
-//	  sessions/<id>/session.json version 1, written beside, synced and renamed
+//	  format.json                      the version of the format; a later one is refused, an earlier one is migrated
+//	  daemons/<owner>.json             a daemon that uses the volume, renewed now and then
+//	  spool/new.<owner>.<id>/          a session that is being created; not accepted yet
+//	  spool/old.<owner>.<id>/          one that is being removed
+//	  spool/mail.<id>.<uuid>.json      a message, or a request to stop, for a session that another daemon holds
+//	  sessions/<id>/session.json       written beside, synced and renamed
 //	  sessions/<id>/events.jsonl
+//	  sessions/<id>/transcript.jsonl   a copy of Claude Code's own transcript, whole lines, synced
+//	  sessions/<id>/lease.json         while a daemon holds the session: owner, epoch, renewed
+//	  sessions/<id>/lease.<epoch>      likewise: the claim of that epoch, made with O_EXCL (see lease)
 //
-// What a crash can leave, and what becomes of it: a directory in spool (removed: nobody was told that it
-// was accepted), a snapshot older than the log (the log's further lines are added up), a last line
-// without its end (cut off: its event was acknowledged to nobody).
+// Several daemons may use a volume. Only the one that holds a session writes to it; see Session.Hold. What others have
+// written is read again by Refresh.
 //
-// State changes, messages and requests to stop are on the disk before their writer is told so. Lines of Claude Code's output
-// are written at once, which a killed daemon survives, and synced within SyncAfter, which bounds what a lost
-// machine can lose; Claude Code's own transcript has them too.
+// What a crash can leave, and what becomes of it: a directory in spool (removed when its daemon is known to be gone:
+// nobody was told that it was accepted), a snapshot older than the log (the log's further lines are added up), or of
+// another log (what it adds up to is checked against the log's bytes; the log is read from its beginning), a last line
+// without its end (cut off: its event was acknowledged to nobody), a lease (taken over, at once if its owner is known to be
+// dead, else when it has run out), files that were being written (removed by the next owner).
+//
+// State changes, messages, requests to stop and what was made of the work dir are on the disk before their writer is told
+// so. Lines of Claude Code's output are written at once, which a killed daemon survives, and synced within SyncAfter, which
+// bounds what a lost machine can lose; the transcript has them before, and synced.
 package session
