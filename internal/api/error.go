@@ -22,7 +22,6 @@ type Code string
 // Why a session failed.
 const (
 	CodeAPIError      Code = "api_error"      // the model's API refused, or could not be reached
-	CodeNoKey         Code = "no_key"         // there is no API key
 	CodeMaxTurns      Code = "max_turns"      // limit reached
 	CodeMaxBudget     Code = "max_budget"     // limit reached
 	CodeTimeout       Code = "timeout"        // limit reached

@@ -74,15 +74,26 @@ func (g clone) place(ctx context.Context, branch, commit, session string, force 
 	if where := g.checkedOut(ctx, ref); where != "" {
 		return fmt.Errorf("branch %s is checked out in %s and is not moved; take another with --branch NAME, or `git merge %s`", branch, where, commit)
 	}
-	if err == nil && !force {
+	told := "berth pull " + shortID(session)
+	if err == nil && !force && g.lastMove(ctx, ref) != told {
 		if _, apart := g.run(ctx, "merge-base", "--is-ancestor", before, commit); apart != nil {
 			return fmt.Errorf("branch %s has commits that the session's work lacks (it is at %.10s, the work at %.10s); --branch NAME takes another one, --force moves it", branch, before, commit)
 		}
 	}
-	if _, err := g.run(ctx, "update-ref", "-m", "berth pull "+shortID(session), ref, commit, before); err != nil {
+	if _, err := g.run(ctx, "update-ref", "--create-reflog", "-m", told, ref, commit, before); err != nil {
 		return fmt.Errorf("branch %s cannot be made: %w; take another with --branch NAME", branch, err)
 	}
 	return nil
+}
+
+// lastMove is why a branch is where it is, as its reflog has it. A session's work that is not committed is a commit of
+// its own, which the next checkpoint's replaces: nobody loses anything if the last to move the branch was a pull.
+func (g clone) lastMove(ctx context.Context, ref string) string {
+	why, err := g.run(ctx, "-c", "log.showSignature=false", "log", "--walk-reflogs", "-1", "--format=%gs", ref, "--")
+	if err != nil {
+		return ""
+	}
+	return why
 }
 
 // checkedOut is where a branch is checked out, be it one without a commit yet; empty if nowhere.

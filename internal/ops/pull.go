@@ -17,14 +17,14 @@ type Pull struct {
 	ID     *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
 	Branch *string `name:"branch" short:"b" placeholder:"NAME" help:"The branch to put it on; berth/ and the end of the session's id without it."`
 	Full   bool    `name:"full" help:"Fetch all of the history. It is done by itself where this clone lacks what the session started from."`
-	Force  bool    `name:"force" help:"Move the branch even if commits of its own are lost from it."`
+	Force  bool    `name:"force" help:"Move the branch even if it has commits that the work lacks."`
 }
 
 // Help is the long help.
 func (Pull) Help() string {
 	return `Run it in a clone of the session's repository, or in any repository of git. The branch has what the session had at
-its last checkpoint, committed or not. It is made, or moved forward, and never checked out. Its name is all that goes to
-standard output.
+its last checkpoint, committed or not. It is made, or moved, and never checked out; a branch that somebody else has
+moved since the last pull is moved forward only. Its name is all that goes to standard output.
 
 Examples:
   berth pull
