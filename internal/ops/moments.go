@@ -102,7 +102,7 @@ func deliveryText(delivery *api.Delivery) string {
 	case delivery.Problem != "":
 		parts = append(parts, oneLine(delivery.Problem, 1000))
 	case delivery.PullRequest == "":
-		parts = append(parts, "branch "+oneLine(delivery.Branch, 200)+" is at its origin")
+		parts = append(parts, "branch "+oneLine(delivery.Branch, 200)+" was pushed to its origin")
 	}
 	return "delivery: " + strings.Join(parts, "; ")
 }

@@ -82,6 +82,9 @@ func whyQueued(status *api.Status) (lines []string) {
 		return lines
 	}
 	taken := status.Sessions[api.Running] + status.Sessions[api.Preparing]
-	return []string{fmt.Sprintf("waits for a place: %d of %d are taken, and %s", taken, status.Places,
-		plural(max(status.Sessions[api.Queued]-1, 0), "other session waits", "other sessions wait"))}
+	text := fmt.Sprintf("waits for a place (taken: %d of %d)", taken, status.Places)
+	if others := status.Sessions[api.Queued] - 1; others > 0 {
+		text += ", and " + plural(others, "other session waits too", "other sessions wait too")
+	}
+	return []string{text}
 }

@@ -19,10 +19,10 @@ func TestWhyQueued(t *testing.T) {
 	}{
 		{
 			api.Status{Places: 4, Sessions: map[api.State]int{api.Running: 3, api.Preparing: 1, api.Queued: 3, api.Succeeded: 9}},
-			[]string{"waits for a place: 4 of 4 are taken, and 2 other sessions wait"},
+			[]string{"waits for a place (taken: 4 of 4), and 2 other sessions wait too"},
 		},
-		{api.Status{Places: 1, Sessions: map[api.State]int{api.Queued: 2}}, []string{"waits for a place: 0 of 1 are taken, and 1 other session waits"}},
-		{api.Status{Places: 1}, []string{"waits for a place: 0 of 1 are taken, and 0 other sessions wait"}}, // it has just got one
+		{api.Status{Places: 1, Sessions: map[api.State]int{api.Queued: 2}}, []string{"waits for a place (taken: 0 of 1), and 1 other session waits too"}},
+		{api.Status{Places: 1}, []string{"waits for a place (taken: 0 of 1)"}}, // it has just got one
 		{
 			api.Status{Places: 4, Problems: []string{"there is no key:\n\x1b[31mset ANTHROPIC_API_KEY", "the volume is full"}},
 			[]string{"waits: there is no key: set ANTHROPIC_API_KEY", "waits: the volume is full"},
