@@ -83,3 +83,16 @@ func (a *fakeAgent) dequeue() {
 		}
 	}
 }
+
+func (a *fakeAgent) tellStatus(w http.ResponseWriter, _ *http.Request) {
+	status := map[string]any{
+		"version": "v1.2.3", "claude_version": "2.1.330 (Claude Code)", "pid": a.pid, "started_at": "2026-11-23T01:00:00Z",
+		"data": "/volume", "work": "/volume/work", "model": "scripted", "key": "not needed", "isolation": "none", "places": 4,
+		"sessions": map[string]int{"running": 1, "succeeded": 2}, "problems": []string{}, "spend": spend(),
+		"volume": map[string]int{"total": 400e9, "free": 300e9},
+	}
+	for name, value := range a.status {
+		status[name] = value
+	}
+	answer(w, 200, status)
+}
