@@ -17,12 +17,11 @@ import (
 // done twice. The session is not taken for done before.
 func TestFullDiskUnderEverything(t *testing.T) {
 	const count, gated = 12, 5
-	gate := filepath.Join(t.TempDir(), "gate")
 	var steps []scripted.Step
 	for number := range count {
 		command := fmt.Sprintf("echo did %d.", number)
 		if number == gated {
-			command = "touch waits; while ! test -e " + gate + "; do sleep 0.05; done; " + command
+			command = "touch waits; while ! test -e gate; do sleep 0.05; done; " + command
 		}
 		if number >= gated {
 			command += " $(head -c 20000 /dev/zero | tr '\\0' x)"
@@ -44,7 +43,7 @@ func TestFullDiskUnderEverything(t *testing.T) {
 		return err == nil
 	})
 	filler := fill(t, a.data)
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(a.data, "work", session.ID, "tree", "gate"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a.idle(inside, session.ID)

@@ -121,7 +121,7 @@ func (x *target) badRepos(t *testing.T) map[string]badRepo {
 		"password, strange": {"gopher://me:" + password + "@127.0.0.1/x", "", "gopher://"},
 		"ref as a flag":     {x.repo, "--upload-pack=touch " + x.canary, "'-'"},
 		"ref with ..":       {x.repo, "a/../b", "'..'"},
-		"ref, no repo":      {"", "main", "needs a repository"},
+		"ref, no repo":      {"", "main", "repo"},
 	}
 }
 

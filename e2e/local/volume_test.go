@@ -132,13 +132,12 @@ const stepsOfFull = 20
 
 // fullVolume fills the volume in a step of the session.
 func fullVolume(t *testing.T, gated int) {
-	gate := filepath.Join(t.TempDir(), "gate")
 	var steps []scripted.Step
 	var wanted []string
 	for number := range stepsOfFull {
 		command := fmt.Sprintf("echo did %d.", number)
 		if number == gated {
-			command = "touch waits; while ! test -e " + gate + "; do sleep 0.05; done; " + command
+			command = "touch waits; while ! test -e gate; do sleep 0.05; done; " + command
 		}
 		if number >= gated {
 			command += " $(head -c 3000 /dev/zero | tr '\\0' x)" // what is left of the log's last block must not do
@@ -177,7 +176,7 @@ func fullVolume(t *testing.T, gated int) {
 	a.onlySession(running.ID)
 	a.troubled("the volume cannot be written")
 
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(work, running.ID, "tree", "gate"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a.idle(work, running.ID) // it has been interrupted

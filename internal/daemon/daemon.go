@@ -90,9 +90,9 @@ type Daemon struct {
 	mu       sync.Mutex
 	queue    queue
 	runs     map[string]*run
-	later    map[string]bool   // sessions that are to be readmitted at some time
-	problems map[string]string // what keeps sessions from running, by the part that has it
-	failures map[string]int    // runs in a row that could not start Claude Code, by session
+	later    map[string]time.Time // when sessions are to be readmitted
+	problems map[string]string    // what keeps sessions from running, by the part that has it
+	failures map[string]int       // runs in a row that could not start Claude Code, by session
 	stopping bool
 	gone     chan struct{} // closed when stopping
 	ended    sync.WaitGroup
@@ -102,7 +102,7 @@ type Daemon struct {
 func New(config Config, store *session.Store) (*Daemon, error) {
 	d := &Daemon{
 		config: config, store: store, wake: make(chan struct{}, 1), gone: make(chan struct{}),
-		runs: map[string]*run{}, later: map[string]bool{}, problems: map[string]string{}, failures: map[string]int{},
+		runs: map[string]*run{}, later: map[string]time.Time{}, problems: map[string]string{}, failures: map[string]int{},
 	}
 	var err error
 	if d.disk, err = diskID(config.Work); err != nil {

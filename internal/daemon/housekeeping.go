@@ -88,7 +88,7 @@ func (d *Daemon) share() {
 	}
 	for _, s := range changed {
 		d.mu.Lock()
-		known := d.later[s.ID()]
+		_, known := d.later[s.ID()]
 		d.mu.Unlock()
 		if known {
 			continue

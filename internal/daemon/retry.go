@@ -32,15 +32,17 @@ func pause(times int) time.Duration {
 	return min(time.Second<<min(times-1, 10), time.Minute)
 }
 
-// readmitLater readmits a session after a pause, or as soon after it as the volume can be written. When the daemon
-// stops it leaves that to the next one.
+// readmitLater readmits a session after a pause, or as soon after it as the volume can be written. An earlier appointment
+// takes the place of a later one, as of a session that waited, was stopped and resumed, and was interrupted then. When
+// the daemon stops it leaves that to the next one.
 func (d *Daemon) readmitLater(s *session.Session, pause time.Duration) {
+	at := time.Now().Add(pause)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stopping || d.later[s.ID()] {
+	if known, waits := d.later[s.ID()]; d.stopping || waits && !at.Before(known) {
 		return
 	}
-	d.later[s.ID()] = true
+	d.later[s.ID()] = at
 	d.ended.Go(func() {
 		timer := time.NewTimer(pause)
 		defer timer.Stop()
@@ -51,16 +53,29 @@ func (d *Daemon) readmitLater(s *session.Session, pause time.Duration) {
 				return
 			}
 			d.mu.Lock()
-			delete(d.later, s.ID())
+			ours := d.later[s.ID()].Equal(at)
+			if ours {
+				delete(d.later, s.ID())
+			}
 			d.mu.Unlock()
+			if !ours {
+				return
+			}
 			err := d.readmit(s)
 			if err == nil {
 				return
 			}
 			d.volumeFailed(err)
 			d.mu.Lock()
-			d.later[s.ID()] = true
+			_, waits := d.later[s.ID()]
+			if !waits {
+				at = time.Now().Add(lookAgain)
+				d.later[s.ID()] = at
+			}
 			d.mu.Unlock()
+			if waits {
+				return
+			}
 			timer.Reset(lookAgain)
 		}
 	})

@@ -313,12 +313,16 @@ func (r *run) keep(at int64, part []byte) error {
 }
 
 // open counts the messages that were not answered: neither said to be completed, nor in a transcript whose last turn has
-// ended.
+// ended. Those that came when no more could be given to the process are not its fault.
 func (r *run) open(claim *claude.Claim) (count int) {
 	r.take()
+	late := map[string]bool{}
+	for _, message := range r.unsent[len(r.unsent)-r.late:] {
+		late[message.MessageID] = true
+	}
 	transcript, err := claim.Transcript()
 	for id, answered := range r.sent {
-		if !answered && (err != nil || !transcript.Has(id) || transcript.Cut()) {
+		if !answered && !late[id] && (err != nil || !transcript.Has(id) || transcript.Cut()) {
 			count++
 		}
 	}
