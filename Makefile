@@ -63,6 +63,9 @@ bench: setup build ## print the figures of docs/measurements.md
 	go run ./bench/synth
 	go run ./bench/agent
 	go run ./bench/gateway
+	go run ./bench/restart
+	go run ./bench/followers
+	go run ./bench/history -delay 0
 
 .PHONY: setup
 setup: node_modules/.installed .venv/.installed

@@ -42,6 +42,10 @@ var arrows = map[string][]string{
 	"berth/bench/synth":            {},
 	"berth/bench/agent":            {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/bench/gateway":          {"berth/internal/gateway", "berth/internal/scripted"},
+	"berth/bench/harness":          {"berth/internal/api", "berth/internal/contract"},
+	"berth/bench/restart":          {"berth/bench/harness", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/bench/followers":        {"berth/bench/harness", "berth/internal/scripted", "berth/internal/api"},
+	"berth/bench/history":          {"berth/bench/harness", "berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/bench/slowvolume": {
 		"berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},

@@ -200,7 +200,7 @@ func watch(ctx context.Context, agent *harness.Agent, id string) (most harness.M
 		case session.State == api.Succeeded:
 			return most, nil
 		case session.State.Ended():
-			return most, fmt.Errorf("the session is %s: %v", session.State, session.Error)
+			return most, harness.Failed(session)
 		}
 		select {
 		case <-ticker.C:

@@ -157,7 +157,7 @@ func (a *Agent) Ended(ctx context.Context, id string, limit time.Duration) (sess
 			return false, err
 		}
 		if session.State.Ended() && session.State != api.Succeeded {
-			return false, fmt.Errorf("the session is %s: %v", session.State, session.Error)
+			return false, Failed(session)
 		}
 		return session.State.Ended(), nil
 	})
@@ -171,3 +171,11 @@ func Median(times []time.Duration) time.Duration {
 
 // Worst returns the longest.
 func Worst(times []time.Duration) time.Duration { return slices.Max(times) }
+
+// Failed says that a session ended otherwise than it should.
+func Failed(session *api.Session) error {
+	if session.Error != nil {
+		return fmt.Errorf("the session is %s: %w", session.State, session.Error)
+	}
+	return fmt.Errorf("the session is %s", session.State)
+}

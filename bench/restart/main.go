@@ -292,7 +292,8 @@ func makeRepository(ctx context.Context, dir string, files int) error {
 		}
 	}
 	for _, args := range [][]string{
-		{"init", "--quiet"}, {"add", "--all"},
+		{"init", "--quiet"},
+		{"add", "--all"},
 		{"-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "-m", "Begin"},
 	} {
 		if output, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).CombinedOutput(); err != nil {
