@@ -126,8 +126,12 @@ func (s *scratch) staged(ctx context.Context, c *captured) (entries []entry, tre
 // unfinished names what git was in the middle of.
 func (s *scratch) unfinished(root *os.Root, c *captured) {
 	for _, state := range []struct{ name, what string }{
-		{"MERGE_HEAD", "a merge"}, {"rebase-merge", "a rebase"}, {"rebase-apply", "a rebase"}, {"CHERRY_PICK_HEAD", "a cherry-pick"},
-		{"REVERT_HEAD", "a revert"}, {"BISECT_LOG", "a bisection"},
+		{"MERGE_HEAD", "a merge"},
+		{"rebase-merge", "a rebase"},
+		{"rebase-apply", "a rebase"},
+		{"CHERRY_PICK_HEAD", "a cherry-pick"},
+		{"REVERT_HEAD", "a revert"},
+		{"BISECT_LOG", "a bisection"},
 	} {
 		if _, err := root.Lstat(filepath.Join(".git", state.name)); err == nil {
 			c.leaveOut("that git was in the middle of " + state.what + ": only the files, the branch and the commits are kept")

@@ -84,6 +84,8 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 	}
 	if _, err := s.git().run(ctx, "update-ref", "refs/last", commit); err != nil && ctx.Err() == nil {
 		r.log.Warn("a checkpoint cannot be remembered; the next one begins anew", "session", place.ID, "err", err)
+	} else if err := s.tidy(ctx); err != nil && ctx.Err() == nil {
+		r.log.Warn("a session's scratch cannot be tidied", "session", place.ID, "err", err)
 	}
 	return &api.Checkpoint{Commit: commit, Tree: c.tree, Head: c.about.Commit, LeftOut: c.about.LeftOut}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,71 +23,123 @@ const (
 
 var errDiffTooSlow = fmt.Errorf("it took longer than %v; leave large files out with .gitignore", diffTime)
 
-// Diff returns everything in a work tree that differs from the commit base, as git prints it: committed or
-// not, untracked files included, ignored ones left out, renames found, binary files only named. An empty
-// base is the empty tree. Of submodules and repositories within the tree only the commit counts.
-//
-// Nothing that a session can put into its repository is run, and nothing of it is changed: git works in a
-// repository of our own that borrows the objects of the other one.
-// Errors are an *api.Error with the code workspace_lost if the repository, or base, is gone.
-func Diff(ctx context.Context, tree, base string) (patch string, err error) {
+// Diff returns everything in a place's tree that differs from the commit base, as git prints it: committed or not,
+// untracked files included, ignored ones left out, renames found, binary files in a form that git can apply. An
+// empty base is the empty tree. It is made from the last checkpoint if there is no tree. Errors are an *api.Error
+// with the code workspace_lost if there is neither, or base is gone.
+func (m *Mirrors) Diff(ctx context.Context, place Place, base string) (patch string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, diffTime, errDiffTooSlow)
 	defer cancel()
-	outside, err := borrow(ctx, tree, base)
+	r, err := m.mirror(place.Source)
 	if err != nil {
 		return "", err
 	}
-	defer outside.remove()
-	patch, err = outside.diff(ctx, base)
-	if cause := context.Cause(ctx); errors.Is(cause, errDiffTooSlow) {
-		return "", fmt.Errorf("cannot tell what changed in %s: %w", tree, cause)
+	if base != "" && !commitID.MatchString(base) {
+		return "", fmt.Errorf("cannot tell what changed in %s: its base %.80q is not a commit", place.Tree, base)
 	}
+	var g git
+	var tree string
+	if _, err := os.Lstat(place.Tree); err == nil {
+		g, tree, err = r.treeNow(ctx, place)
+		if err != nil {
+			return "", notTold(place, err)
+		}
+	} else {
+		if err := sessionID.check(place.ID); err != nil {
+			return "", err
+		}
+		commit, err := r.sessionRef(ctx, "refs/berth/"+place.ID)
+		if err != nil {
+			return "", notTold(place, err)
+		}
+		if commit == "" {
+			return "", lost("the session's files in %s are gone, and there is no checkpoint of them: nobody can tell what it changed", place.Tree)
+		}
+		g, tree = r.git(), commit+":tree"
+	}
+	patch, err = patchOf(ctx, g, base, tree, place.Tree)
 	if err != nil {
-		return "", fmt.Errorf("cannot tell what changed in %s: %w", tree, err)
+		return "", notTold(place, err)
 	}
 	return patch, nil
 }
 
-// outside is a repository of our own with a session's objects and work tree, and nothing else of it.
-type outside struct {
-	git
-	temporary string
-	tree      string
+func notTold(place Place, err error) error {
+	if coded := new(api.Error); errors.As(err, &coded) {
+		return err
+	}
+	return fmt.Errorf("cannot tell what changed in %s: %w", place.Tree, err)
 }
 
-func (o *outside) remove() { _ = os.RemoveAll(o.temporary) } // of a directory for temporary files
+// treeNow returns the tree of a place's files as git would commit them, and where it is.
+func (r *mirror) treeNow(ctx context.Context, place Place) (git, string, error) {
+	unlock, err := r.lockPlace(ctx, place.Scratch)
+	if err != nil {
+		return git{}, "", err
+	}
+	defer unlock()
+	s := openScratch(place)
+	if s.there() {
+		tree, err := s.now(ctx)
+		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {
+			return s.git(), tree, err
+		}
+	}
+	if err := r.newScratch(ctx, s); err != nil {
+		return git{}, "", err
+	}
+	tree, err := s.now(ctx)
+	return s.git(), tree, err
+}
 
-// borrow makes one.
-func borrow(ctx context.Context, tree, base string) (*outside, error) {
-	if base != "" && !commitID.MatchString(base) {
-		return nil, fmt.Errorf("cannot tell what changed in %s: its base %.80q is not a commit", tree, base)
-	}
-	objects, err := objectStore(tree)
+func (s *scratch) now(ctx context.Context) (string, error) {
+	root, err := openTree(s.place.Tree)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	temporary, err := os.MkdirTemp("", "berth-diff-*")
+	defer func() { _ = root.Close() }() // of a directory
+	if _, err := objectStore(s.place.Tree); err != nil {
+		return "", err
+	}
+	s.findObjects()
+	staged, _, err := s.staged(ctx, &captured{})
 	if err != nil {
-		return nil, fmt.Errorf("cannot tell what changed in %s: %w", tree, err)
+		return "", err
 	}
-	o := &outside{temporary: temporary, tree: tree, git: git{dir: temporary}}
-	format := "sha1"
-	if len(base) == 64 {
-		format = "sha256"
-	}
-	repository := filepath.Join(temporary, "git")
-	_, err = o.run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+format, "--", repository)
-	if err == nil {
-		alternates := filepath.Join(repository, "objects", "info", "alternates")
-		err = errors.Join(os.MkdirAll(filepath.Dir(alternates), 0o700), os.WriteFile(alternates, []byte(objects+"\n"), 0o600))
-	}
+	found, err := s.files(ctx, root, staged)
 	if err != nil {
-		o.remove()
-		return nil, fmt.Errorf("cannot tell what changed in %s: %w", tree, err)
+		return "", err
 	}
-	o.dir = tree
-	o.env = []string{"GIT_DIR=" + repository, "GIT_WORK_TREE=" + tree, "GIT_INDEX_FILE=" + filepath.Join(temporary, "index")}
-	return o, nil
+	return found.asGit, nil
+}
+
+// patchOf compares a commit with a tree.
+func patchOf(ctx context.Context, g git, base, tree, where string) (string, error) {
+	before := base + "^{tree}"
+	if base == "" {
+		before = "4b825dc642cb6eb9a060e54bf8d69288fbee4904" // the empty tree
+		if format, err := g.line(ctx, "rev-parse", "--show-object-format"); err != nil {
+			return "", err
+		} else if sha(format) == sha256Format {
+			before = "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"
+		}
+	} else if _, err := g.run(ctx, "cat-file", "-e", before); err != nil {
+		if ctx.Err() != nil {
+			return "", err
+		}
+		return "", lost("the repository does not have the commit %s any more, from which the session started: nobody can tell what it changed", base)
+	}
+	g.most = MaxPatch
+	// With a work tree git would read what .gitmodules there says.
+	g.inside = ""
+	g.env = slices.DeleteFunc(slices.Clone(g.env), func(one string) bool { return strings.HasPrefix(one, "GIT_WORK_TREE=") })
+	patch, err := g.run(ctx, "diff-tree", "-r", "-p", "-M", "--binary", "--no-ext-diff", "--no-textconv",
+		"--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", before, tree)
+	if errors.Is(err, errTooLong) {
+		whole := patch[:strings.LastIndexByte(patch, '\n')+1]
+		return whole + fmt.Sprintf("# The patch goes on: only the first %d MiB are shown. Look at %s for the rest.\n", MaxPatch>>20, where), nil
+	}
+	return patch, err
 }
 
 // objectStore finds the objects of the repository in tree. It follows no link, and no .git file: a session
@@ -107,108 +160,6 @@ func objectStore(tree string) (string, error) {
 		}
 	}
 	return objects, nil
-}
-
-// diff compares base with what the work tree holds.
-func (o *outside) diff(ctx context.Context, base string) (string, error) {
-	before, submodules, err := o.base(ctx, base)
-	if err != nil {
-		return "", err
-	}
-	after, err := o.snapshot(ctx, submodules)
-	if err != nil {
-		return "", err
-	}
-	differ := o.git
-	differ.most = MaxPatch
-	patch, err := differ.run(ctx, "diff-tree", "-r", "-p", "-M", "--no-ext-diff", "--no-textconv",
-		"--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", before, after)
-	if errors.Is(err, errTooLong) {
-		whole := patch[:strings.LastIndexByte(patch, '\n')+1]
-		return whole + fmt.Sprintf("# The patch goes on: only the first %d MiB are shown. Look at %s for the rest.\n", MaxPatch>>20, o.tree), nil
-	}
-	return patch, err
-}
-
-// base reads base into the index, and returns its tree and its submodules, as `update-index --index-info`
-// takes them, by path.
-//
-// Submodules are taken out of the index again: git would run `git status` in each to see whether its files
-// changed, with the configuration that the session gave it.
-func (o *outside) base(ctx context.Context, base string) (tree string, submodules map[string]string, err error) {
-	if base == "" {
-		if _, err := o.run(ctx, "read-tree", "--empty"); err != nil {
-			return "", nil, err
-		}
-		tree, err = o.line(ctx, "write-tree")
-		return tree, nil, err
-	}
-	tree, err = o.line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", base+"^{tree}")
-	if err != nil {
-		if ctx.Err() != nil {
-			return "", nil, err
-		}
-		return "", nil, lost("the repository does not have the commit %s any more, from which the session started: nobody can tell what it changed", base)
-	}
-	if _, err := o.run(ctx, "read-tree", tree); err != nil {
-		return "", nil, err
-	}
-	lister := o.git
-	lister.most = 256 << 20
-	listing, err := lister.run(ctx, "ls-files", "--stage", "-z")
-	if err != nil {
-		return "", nil, err
-	}
-	submodules = map[string]string{}
-	var removals strings.Builder
-	for entry := range strings.SplitSeq(listing, "\x00") {
-		about, path, found := strings.Cut(entry, "\t")
-		if found && strings.HasPrefix(about, "160000 ") {
-			submodules[path] = entry
-			removals.WriteString("0 " + strings.Repeat("0", len(tree)) + "\t" + path + "\x00")
-		}
-	}
-	if len(submodules) > 0 {
-		err = o.index(ctx, removals.String())
-	}
-	return tree, submodules, err
-}
-
-// snapshot makes a tree of the files in the work tree. What cannot be read is left out: a session that goes
-// on meanwhile removes files, and may have repositories without a commit.
-func (o *outside) snapshot(ctx context.Context, submodules map[string]string) (string, error) {
-	_, err := o.run(ctx, "add", "--all", "--ignore-errors", "--", ".")
-	if failure := new(gitError); err != nil && (!errors.As(err, &failure) || ctx.Err() != nil) {
-		return "", err
-	}
-	// A submodule that was not cloned is an empty directory, of which git keeps nothing.
-	var kept strings.Builder
-	for path, entry := range submodules {
-		if info, err := os.Lstat(filepath.Join(o.tree, path)); err != nil || !info.IsDir() {
-			continue
-		}
-		listed, err := o.run(ctx, "--literal-pathspecs", "ls-files", "-z", "--", path)
-		if err != nil {
-			return "", err
-		}
-		if listed == "" {
-			kept.WriteString(entry + "\x00")
-		}
-	}
-	if kept.Len() > 0 {
-		if err := o.index(ctx, kept.String()); err != nil {
-			return "", err
-		}
-	}
-	return o.line(ctx, "write-tree")
-}
-
-// index changes entries of the index, given as `git ls-files --stage -z` prints them.
-func (o *outside) index(ctx context.Context, entries string) error {
-	changer := o.git
-	changer.stdin = entries
-	_, err := changer.run(ctx, "update-index", "-z", "--index-info")
-	return err
 }
 
 func lost(format string, args ...any) error {

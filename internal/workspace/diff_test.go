@@ -26,7 +26,7 @@ func worktree(t *testing.T) (tree, base string) {
 	run(t, from, "add", "--all")
 	run(t, from, "commit", "--quiet", "-m", "more")
 	tree = filepath.Join(t.TempDir(), "tree")
-	base, err := workspace.Prepare(t.Context(), tree, workspace.Source{Repo: from}, "berth/x")
+	base, err := prepareTree(t.Context(), t, tree, workspace.Source{Repo: from}, "berth/x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func diff(t *testing.T, tree, base string) string {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	before := state(t, tree)
-	patch, err := workspace.Diff(t.Context(), tree, base)
+	patch, err := diffOf(t.Context(), t, tree, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +50,14 @@ func diff(t *testing.T, tree, base string) string {
 		t.Errorf("left in the temporary directory: %v, %v", left, err)
 	}
 	return patch
+}
+
+// diffOf makes one with a scratch of its own, and without a checkpoint.
+func diffOf(ctx context.Context, t *testing.T, tree, base string) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	m := workspace.NewMirrors(filepath.Join(dir, "repos"), workspace.MirrorConfig{})
+	return m.Diff(ctx, workspace.Place{ID: id, Tree: tree, Scratch: filepath.Join(dir, "scratch")}, base)
 }
 
 // state lists every file of a tree, .git included, with what could show that it was written to.
@@ -99,7 +107,7 @@ func TestDiffHasEverything(t *testing.T) {
 	}
 	patch := diff(t, tree, base)
 	for _, want := range []string{
-		"+in a commit\n", "+in the index\n", "+not staged\n", "+new\n", "Binary files /dev/null and b/binary differ\n",
+		"+in a commit\n", "+in the index\n", "+not staged\n", "+new\n", "GIT binary patch\n",
 		"deleted file mode 100644", "-two\n", "rename from old name\nrename to new name\n", "old mode 100644\nnew mode 100755\n",
 		"new file mode 120000", "+/etc/passwd\n",
 	} {
@@ -117,7 +125,7 @@ func TestDiffHasEverything(t *testing.T) {
 
 func TestDiffOfNothingToSomething(t *testing.T) {
 	tree := filepath.Join(t.TempDir(), "tree")
-	if _, err := workspace.Prepare(t.Context(), tree, workspace.Source{}, ""); err != nil {
+	if _, err := prepareTree(t.Context(), t, tree, workspace.Source{}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if patch := diff(t, tree, ""); patch != "" {
@@ -223,13 +231,13 @@ func TestDiffOfWhatIsLost(t *testing.T) {
 	gitDir := filepath.Join(tree, ".git")
 	check := func(name, tree, base, says string) {
 		t.Helper()
-		_, err := workspace.Diff(t.Context(), tree, base)
+		_, err := diffOf(t.Context(), t, tree, base)
 		coded := new(api.Error)
 		if !errors.As(err, &coded) || coded.Code != api.CodeWorkspaceLost || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	check("no tree", tree+"x", base, "no git repository")
+	check("no tree", tree+"x", base, "are gone, and there is no checkpoint")
 	check("no base", tree, strings.Repeat("ab", 20), "does not have the commit")
 	if err := os.Rename(gitDir, gitDir+"x"); err != nil {
 		t.Fatal(err)
@@ -249,12 +257,12 @@ func TestDiffOfWhatIsLost(t *testing.T) {
 	link(t, filepath.Join(elsewhere, ".git", "objects"), filepath.Join(gitDir, "objects"))
 	check("linked objects", tree, base, "is not a directory")
 
-	if _, err := workspace.Diff(t.Context(), elsewhere, "--output=x"); err == nil || !strings.Contains(err.Error(), "is not a commit") {
+	if _, err := diffOf(t.Context(), t, elsewhere, "--output=x"); err == nil || !strings.Contains(err.Error(), "is not a commit") {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := workspace.Diff(ctx, elsewhere, ""); !errors.Is(err, context.Canceled) {
+	if _, err := diffOf(ctx, t, elsewhere, ""); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

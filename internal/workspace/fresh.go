@@ -85,14 +85,14 @@ func (f *fresh) writeRefs(refs []ref) error {
 			continue
 		}
 		path := filepath.Join(f.path, ".git", filepath.FromSlash(ref.name))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("ref: "+ref.symbolic+"\n"), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("ref: "+ref.symbolic+"\n"), 0o600)); err != nil {
 			return err
 		}
 	}
 	if packed.Len() == 0 {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(f.path, ".git", "packed-refs"), []byte(packed.String()), 0o644)
+	return os.WriteFile(filepath.Join(f.path, ".git", "packed-refs"), []byte(packed.String()), 0o600)
 }
 
 // handOver gives the tree its name, and to the session's user.

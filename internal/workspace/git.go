@@ -179,12 +179,12 @@ func runToItsEnd(command *exec.Cmd) error {
 
 // pipe runs two commands, and gives one what the other writes. Only a stream that came to its end is a whole one
 // for the second: packs have a checksum at their end.
-func pipe(ctx context.Context, from git, fromArgs []string, to git, toArgs []string) (string, error) {
+func pipe(ctx context.Context, from git, fromArgs []string, to git, toArgs []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
-		return "", err
+		return err
 	}
 	from.to, to.from = writer, reader
 	written := make(chan error, 1)
@@ -193,12 +193,12 @@ func pipe(ctx context.Context, from git, fromArgs []string, to git, toArgs []str
 		_ = writer.Close() // of a pipe
 		written <- err
 	}()
-	output, err := to.run(ctx, toArgs...)
+	_, err = to.run(ctx, toArgs...)
 	_ = reader.Close() // of a pipe: a writer that has not ended ends now
 	if problem := <-written; problem != nil && (err == nil || !strings.Contains(problem.Error(), "signal: broken pipe")) {
-		return "", problem
+		return problem
 	}
-	return output, err
+	return err
 }
 
 // fatal reports whether git gave up, rather than passing over something.

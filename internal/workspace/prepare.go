@@ -3,190 +3,248 @@ package workspace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
-	"time"
 
 	"berth/internal/api"
 )
 
-// CloneTime is how long making a workspace may take.
-const CloneTime = 10 * time.Minute
-
-var errTooSlow = fmt.Errorf("it took longer than %v", CloneTime)
-
-var commitID = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
-
-// Prepare makes the directory tree, which must not exist or be empty, a work tree of a source: cloned,
-// with Ref checked out, on a new branch. It returns the commit that the branch starts from; base is empty
-// if there is none yet. Without a repository the tree is an empty one of git's, on the branch main.
+// Prepare makes a place's tree, which must not exist or be empty, a work tree of its source: the mirror is
+// brought up to date with the origin, the tree is cloned from it with Ref checked out on the place's branch, and
+// its remote origin is the real one. It returns the commit that the branch starts from; base is empty if there is
+// none yet. Without a repository the tree is an empty one of git's, on the branch main.
 //
-// Either tree is whole afterwards, or it is as it was. Errors are an *api.Error with the code
-// clone_failed (or bad_request, see Source.Check), or wrap ctx's.
-func Prepare(ctx context.Context, tree string, source Source, branch string) (base string, err error) {
-	if err := source.Check(); err != nil {
-		return "", err
+// Either tree is whole afterwards, or it is as it was. Errors are an *api.Error with the code clone_failed, or
+// wrap ctx's.
+func (m *Mirrors) Prepare(ctx context.Context, place Place) (base string, err error) {
+	// A directory may have been closed, or a link changed, since the task was accepted.
+	if err := place.Source.Check(m.config.Closed...); err != nil {
+		return "", asCloneFailed(err)
 	}
-	if entries, err := os.ReadDir(tree); len(entries) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", failed("cannot make a workspace in %s: it is not an empty directory", tree)
-	}
-	// What is half done has another name, so that a crash leaves nothing that could be taken for whole.
-	temporary, err := os.MkdirTemp(filepath.Dir(tree), ".new-"+filepath.Base(tree)+"-*")
+	from, err := place.Source.address(m.config.Closed)
 	if err != nil {
-		return "", failed("cannot make a workspace beside %s: %s", tree, reason(err))
+		return "", asCloneFailed(err)
 	}
-	defer os.RemoveAll(temporary)
-	limited, cancel := context.WithTimeoutCause(ctx, CloneTime, errTooSlow)
+	r, err := m.mirror(place.Source)
+	if err != nil {
+		return "", asCloneFailed(err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, CloneTime, errTooSlow)
 	defer cancel()
-	fresh := filepath.Join(temporary, "tree")
-	if source.Repo == "" {
-		_, err = git{dir: temporary}.run(limited, "init", "--quiet", "--template=", "--initial-branch=main", "--", fresh)
-		if err != nil {
-			err = explain(limited, "make an empty repository", err)
+	what := "clone " + from.text
+	if place.Source.Repo == "" {
+		what = "make an empty repository"
+	}
+	fresh, err := newTree(place)
+	if err != nil {
+		return "", err
+	}
+	defer fresh.remove()
+	if err := r.update(ctx, from); err != nil {
+		if from.kind == local && ctx.Err() == nil && !isRepository(from.text) {
+			return "", notRepository(from.text)
 		}
-	} else {
-		base, err = clone(limited, fresh, source, branch)
+		return "", explain(ctx, what, err)
+	}
+	base, err = r.cloneTo(ctx, fresh, place, from)
+	if failure := new(gitError); errors.As(err, &failure) && ctx.Err() == nil && !strings.Contains(failure.said, "No space left") {
+		// Whatever git could not read, it was in the mirror.
+		m.log.Warn("repairing a mirror", "path", r.path, "origin", r.from, "err", err)
+		if err = r.rebuild(ctx, from); err == nil {
+			err = fresh.again()
+		}
+		if err == nil {
+			base, err = r.cloneTo(ctx, fresh, place, from)
+		}
+	}
+	if coded := new(api.Error); err != nil && !errors.As(err, &coded) {
+		err = explain(ctx, what, err)
 	}
 	if err != nil {
 		return "", err
 	}
-	if err := os.Remove(tree); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", failed("cannot make a workspace in %s: %s", tree, reason(err))
-	}
-	if err := os.Rename(fresh, tree); err != nil {
-		return "", failed("cannot make a workspace in %s: %v", tree, err)
-	}
-	return base, nil
+	return base, fresh.handOver(ctx, base)
 }
 
-// clone clones a source into tree, and switches to a new branch.
-func clone(ctx context.Context, tree string, source Source, branch string) (base string, err error) {
-	from, err := source.parse(nil)
+// asCloneFailed makes the refusal of a source, which nobody waits for any more, the failure of a session.
+func asCloneFailed(err error) error {
+	if coded := new(api.Error); errors.As(err, &coded) {
+		return failed("cannot clone the repository: %s", coded.Message)
+	}
+	return err
+}
+
+// address is where a source is cloned from; the zero one without a repository.
+func (s Source) address(closed []string) (address, error) {
+	if s.Repo == "" {
+		return address{}, nil
+	}
+	return s.parse(closed)
+}
+
+// rebuild repairs a mirror in which git fails.
+func (r *mirror) rebuild(ctx context.Context, from address) error {
+	held, err := lockFile(ctx, r.base()+".lock", true)
+	if err != nil {
+		return err
+	}
+	defer unlock(held)
+	return r.repair(ctx, from)
+}
+
+// cloneTo clones the mirror into a fresh tree, and checks the source's ref out.
+func (r *mirror) cloneTo(ctx context.Context, fresh *fresh, place Place, from address) (base string, err error) {
+	shared, err := r.use(ctx, false)
 	if err != nil {
 		return "", err
 	}
-	what := "clone " + from.text
-	// No hard links and no symbolic links of a local repository: only what its objects say.
-	_, err = git{dir: filepath.Dir(tree), protocol: from.kind}.run(ctx, "clone", "--quiet", "--no-checkout", "--no-local",
-		"--no-recurse-submodules", "--template=", "--origin=origin", "--", from.text, tree)
-	if err != nil && from.kind == local && ctx.Err() == nil && !isRepository(from.text) {
-		return "", notRepository(from.text)
-	}
-	if err != nil {
-		return "", explain(ctx, what, err)
-	}
-	inside := git{dir: tree, protocol: from.kind}
-	commit, err := resolve(ctx, inside, source.Ref)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return "", explain(ctx, what, err)
-	case err != nil && source.Ref != "":
-		return "", failed("cannot clone %s: it has no branch, tag or commit %.80q; name one that it has, or leave the ref out", from.text, source.Ref)
-	case err != nil: // an empty repository
-		if _, err := inside.run(ctx, "symbolic-ref", "HEAD", "refs/heads/"+branch); err != nil {
-			return "", explain(ctx, what, err)
+	defer unlock(shared)
+	commit := ""
+	if place.Source.Repo != "" {
+		if commit, err = r.resolve(ctx, from, place.Source.Ref); err != nil {
+			return "", err
 		}
+	}
+	tips, err := originTips(ctx, r.git())
+	if err != nil {
+		return "", err
+	}
+	if place.Source.Repo == "" {
+		tips = nil
+	}
+	branch := place.Branch
+	if place.Source.Repo == "" {
+		branch = "main"
+	}
+	if err := fresh.init(ctx, r.format(), branch, from.text); err != nil {
+		return "", err
+	}
+	wanted := make([]string, 0, len(tips)+1)
+	for _, tip := range tips {
+		wanted = append(wanted, tip.oid)
+	}
+	if commit != "" {
+		wanted = append(wanted, commit)
+	}
+	if err := r.copyObjects(ctx, fresh, wanted); err != nil {
+		return "", err
+	}
+	if err := fresh.writeRefs(r.remoteRefs(tips)); err != nil {
+		return "", err
+	}
+	if commit == "" {
 		return "", nil
 	}
-	if _, err := inside.run(ctx, "checkout", "--quiet", "--no-track", "-B", branch, commit, "--"); err != nil {
-		return "", explain(ctx, "check out "+commit+" of "+from.text, err)
-	}
-	return commit, nil
+	_, err = fresh.git().run(ctx, "checkout", "--quiet", "--no-track", "-B", branch, commit, "--")
+	return commit, err
 }
 
-// notRepository says what to name instead of a directory that is no repository: git says that it does not exist.
-func notRepository(path string) error {
-	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if isRepository(dir) {
-			return failed("cannot clone %s: it lies inside the repository %s; name that one", path, dir)
-		}
+// copyObjects gives a fresh tree what some objects of the mirror reach, as one pack: so a session can reach nothing
+// else in the mirror, nor the volume.
+func (r *mirror) copyObjects(ctx context.Context, fresh *fresh, wanted []string) error {
+	if len(wanted) == 0 {
+		return nil
 	}
-	return failed("cannot clone %s: it is no git repository; make it one with git init and a commit, or name another", path)
+	source := r.git()
+	source.stdin = strings.Join(wanted, "\n") + "\n"
+	return pipe(ctx, source, packObjects, fresh.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"})
 }
 
-// isRepository reports whether a directory looks like a work tree or a bare repository (gitrepository-layout(5)).
-func isRepository(dir string) bool {
-	if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
-		return true
-	}
-	for _, part := range []string{"HEAD", "objects", "refs"} {
-		if _, err := os.Stat(filepath.Join(dir, part)); err != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// resolve finds the commit that a ref names: as a branch of the origin, a tag, or a commit, which is
-// fetched if no branch or tag led to it.
-func resolve(ctx context.Context, repository git, ref string) (string, error) {
-	if ref == "" {
-		return repository.line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^{commit}")
-	}
-	names := []string{"refs/remotes/origin/" + ref, "refs/tags/" + ref}
-	if strings.HasPrefix(ref, "refs/") {
-		names = append(names, ref, "refs/remotes/origin/"+strings.TrimPrefix(ref, "refs/heads/"))
-	}
-	if isHex(ref) {
-		names = append(names, ref)
-	}
-	var commit string
-	var err error
-	for _, name := range names {
-		commit, err = repository.line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
-		if err == nil {
-			return commit, nil
-		}
-	}
-	if !commitID.MatchString(ref) {
-		return "", err
-	}
-	if _, err := repository.run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "origin", ref); err != nil {
-		return "", err
-	}
-	return repository.line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}")
-}
-
-func isHex(text string) bool {
-	return len(text) >= 4 && strings.Trim(text, "0123456789abcdefABCDEF") == ""
-}
-
-// hints say what to do about what git says.
-var hints = []struct{ said, meaning, next string }{
-	{"could not read Username", "it asks for a user's name and password, and there is nobody to ask", "use an SSH URL with a key that the agent's SSH agent holds, or a repository that needs no password"},
-	{"could not read Password", "it asks for a password, and there is nobody to ask", "use an SSH URL with a key that the agent's SSH agent holds, or a repository that needs no password"},
-	{"Permission denied (", "", "see that the agent's SSH agent holds a key that may read it"},
-	{"Host key verification failed", "", "add the host's key to the agent's ~/.ssh/known_hosts"},
-	{"dubious ownership", "it belongs to another user of the machine", "run the agent as that user, or name a URL"},
-	{"Could not resolve host", "", "look at the name of the host, and at the agent's network"},
-	{"No space left on device", "", "free some of the disk that sessions work on"},
-}
-
-// explain makes git's failure to do something an error for people. That it was told to stop is not one.
-func explain(ctx context.Context, what string, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errTooSlow) {
-		return failed("cannot %s: %v; try a smaller repository, or a nearer one", what, cause)
-	} else if cause != nil {
-		return fmt.Errorf("cannot %s: %w", what, ctx.Err())
-	}
-	failure := new(gitError)
-	if errors.As(err, &failure) {
-		for _, hint := range hints {
-			if strings.Contains(failure.said, hint.said) {
-				meaning := hint.meaning
-				if meaning == "" {
-					meaning = failure.reason()
-				}
-				return failed("cannot %s: %s; %s", what, meaning, hint.next)
+// remoteRefs are the refs that a clone of the mirror's origin has: branches as those of the remote origin, and tags.
+func (r *mirror) remoteRefs(tips []tip) []ref {
+	var refs []ref
+	head, err := os.ReadFile(filepath.Join(r.path, "HEAD"))
+	branch, found := strings.CutPrefix(strings.TrimSpace(string(head)), "ref: refs/heads/")
+	for _, tip := range tips {
+		name := tip.name
+		if short, isBranch := strings.CutPrefix(name, "refs/heads/"); isBranch {
+			name = "refs/remotes/origin/" + short
+			if err == nil && found && short == branch {
+				refs = append(refs, ref{name: "refs/remotes/origin/HEAD", symbolic: name})
 			}
 		}
+		refs = append(refs, ref{name: name, oid: tip.oid})
 	}
-	return failed("cannot %s: %v; look at the address, and whether `git clone` can read it from the agent's machine", what, err)
+	slices.SortFunc(refs, func(a, b ref) int { return strings.Compare(a.name, b.name) })
+	return refs
 }
 
-func failed(format string, args ...any) error {
-	return api.Errorf(api.CodeCloneFailed, format, args...)
+// resolve finds the commit that a ref names in the mirror: as a branch of the origin, a tag, or a commit. It is empty
+// if the repository is, and no ref was named.
+func (r *mirror) resolve(ctx context.Context, from address, name string) (string, error) {
+	commit := func(of string) (string, error) {
+		return r.git().line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", of+"^{commit}")
+	}
+	if name == "" {
+		head, err := commit("HEAD")
+		if fatal(err) {
+			return "", err
+		}
+		if err != nil { // no commit, or HEAD names a branch that is not there
+			return "", r.empty(ctx, from)
+		}
+		return head, nil
+	}
+	names := []string{"refs/heads/" + name, "refs/tags/" + name}
+	if strings.HasPrefix(name, "refs/heads/") || strings.HasPrefix(name, "refs/tags/") {
+		names = append(names, name)
+	}
+	for _, full := range names {
+		if found, err := commit(full); err == nil {
+			return found, nil
+		} else if ctx.Err() != nil {
+			return "", err
+		}
+	}
+	if isHex(name) {
+		if found, err := r.resolveCommit(ctx, from, name, commit); err == nil || ctx.Err() != nil {
+			return found, err
+		}
+	}
+	return "", failed("cannot clone %s: it has no branch, tag or commit %.80q; name one that it has, or leave the ref out", from.text, name)
+}
+
+// resolveCommit finds a commit by its name, or the first digits of it. The mirror has commits of other sessions too:
+// one counts only if a branch or a tag of the origin leads to it, or the origin gives it to somebody who has nothing.
+func (r *mirror) resolveCommit(ctx context.Context, from address, name string, commit func(string) (string, error)) (string, error) {
+	if found, err := commit(name); err == nil {
+		leads, err := r.git().line(ctx, "for-each-ref", "--count=1", "--format=%(refname)", "--contains="+found, "refs/heads", "refs/tags")
+		if err == nil && leads != "" {
+			return found, nil
+		}
+	}
+	if !commitID.MatchString(name) {
+		return "", errors.New("no branch and no tag leads to it")
+	}
+	temporary, err := os.MkdirTemp(r.config.Temporary, "berth-proof-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(temporary)
+	proof := git{dir: "/", env: []string{"GIT_DIR=" + temporary}}
+	if _, err := proof.run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+string(formatOf(name))); err != nil {
+		return "", err
+	}
+	if _, err := r.network(ctx, proof, from, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", from.text, name); err != nil {
+		return "", err
+	}
+	if err := r.fetchCommit(ctx, from, name); err != nil {
+		return "", err
+	}
+	return commit(name)
+}
+
+// empty is asked when an origin seems to have no commit. A web page can look like that: git takes any answer without a
+// line for an empty repository.
+func (r *mirror) empty(ctx context.Context, from address) error {
+	if from.kind != plain && from.kind != https {
+		return nil
+	}
+	tips, err := originTips(ctx, r.git())
+	if err != nil || len(tips) > 0 {
+		return err
+	}
+	return r.speaksGit(ctx, from)
 }

@@ -52,6 +52,12 @@ func origin(t *testing.T) (dir string, commits map[string]string) {
 	return dir, commits
 }
 
+// prepareTree makes a tree from a volume of its own.
+func prepareTree(ctx context.Context, t *testing.T, tree string, source workspace.Source, branch string) (string, error) {
+	t.Helper()
+	return mirrors(t).Prepare(ctx, workspace.Place{ID: id, Source: source, Branch: branch, Tree: tree})
+}
+
 func TestPrepare(t *testing.T) {
 	from, commits := origin(t)
 	for ref, want := range map[string]string{
@@ -60,7 +66,7 @@ func TestPrepare(t *testing.T) {
 	} {
 		tree := filepath.Join(t.TempDir(), "tree")
 		mkdir(t, tree) // an empty one is fine
-		base, err := workspace.Prepare(t.Context(), tree, workspace.Source{Repo: from, Ref: ref}, "berth/1234")
+		base, err := prepareTree(t.Context(), t, tree, workspace.Source{Repo: from, Ref: ref}, "berth/1234")
 		if err != nil || base != commits[want] {
 			t.Errorf("ref %q: %s, %v; want %s", ref, base, err, commits[want])
 			continue
@@ -100,7 +106,7 @@ func TestPrepareACommitOfNoBranch(t *testing.T) {
 	from, commits := origin(t)
 	run(t, from, "branch", "--quiet", "-D", "topic/x")
 	tree := filepath.Join(t.TempDir(), "tree")
-	base, err := workspace.Prepare(t.Context(), tree, workspace.Source{Repo: from, Ref: commits["three"]}, "b")
+	base, err := prepareTree(t.Context(), t, tree, workspace.Source{Repo: from, Ref: commits["three"]}, "b")
 	if err != nil || base != commits["three"] {
 		t.Errorf("%s, %v", base, err)
 	}
@@ -108,7 +114,7 @@ func TestPrepareACommitOfNoBranch(t *testing.T) {
 
 func TestPrepareWithoutARepository(t *testing.T) {
 	tree := filepath.Join(t.TempDir(), "tree")
-	base, err := workspace.Prepare(t.Context(), tree, workspace.Source{}, "berth/1234")
+	base, err := prepareTree(t.Context(), t, tree, workspace.Source{}, "berth/1234")
 	if base != "" || err != nil {
 		t.Fatal(base, err)
 	}
@@ -116,7 +122,7 @@ func TestPrepareWithoutARepository(t *testing.T) {
 		t.Error(head)
 	}
 	empty := filepath.Join(t.TempDir(), "tree")
-	base, err = workspace.Prepare(t.Context(), empty, workspace.Source{Repo: tree}, "berth/1234")
+	base, err = prepareTree(t.Context(), t, empty, workspace.Source{Repo: tree}, "berth/1234")
 	if base != "" || err != nil {
 		t.Fatal(base, err)
 	}
@@ -151,7 +157,7 @@ func TestPrepareFails(t *testing.T) {
 		"asks for password": {"", workspace.Source{Repo: server.URL + "/secret/x"}, api.CodeCloneFailed, "asks for a user's name and password"},
 		"not found":         {"", workspace.Source{Repo: server.URL + "/x"}, api.CodeCloneFailed, "not found"},
 		"nobody there":      {"", workspace.Source{Repo: "http://127.0.0.1:1/x"}, api.CodeCloneFailed, "Failed to connect"},
-		"hostile":           {"", workspace.Source{Repo: "ext::sh"}, api.CodeBadRequest, "transport"},
+		"hostile":           {"", workspace.Source{Repo: "ext::sh"}, api.CodeCloneFailed, "transport"},
 		"not empty":         {full, workspace.Source{Repo: from}, api.CodeCloneFailed, "not an empty directory"},
 		"a file":            {filepath.Join(full, "file"), workspace.Source{}, api.CodeCloneFailed, "not an empty directory"},
 	} {
@@ -167,7 +173,7 @@ func TestPrepareFails(t *testing.T) {
 				}()
 			}
 			began := time.Now()
-			_, err := workspace.Prepare(t.Context(), tree, test.source, "b")
+			_, err := prepareTree(t.Context(), t, tree, test.source, "b")
 			coded := new(api.Error)
 			if !errors.As(err, &coded) || coded.Code != test.code || !strings.Contains(coded.Message, test.says) || strings.Contains(coded.Message, "\n") {
 				t.Errorf("%v; want %s, %q", err, test.code, test.says)
@@ -199,7 +205,7 @@ func TestPrepareIsCalledOff(t *testing.T) {
 	tree := filepath.Join(t.TempDir(), "tree")
 	ended := make(chan error)
 	go func() {
-		_, err := workspace.Prepare(ctx, tree, workspace.Source{Repo: server.URL + "/x"}, "b")
+		_, err := prepareTree(ctx, t, tree, workspace.Source{Repo: server.URL + "/x"}, "b")
 		ended <- err
 	}()
 	<-asked
@@ -235,7 +241,7 @@ func TestPrepareRunsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", home)
-	if _, err := workspace.Prepare(t.Context(), filepath.Join(t.TempDir(), "tree"), workspace.Source{Repo: from}, "b"); err != nil {
+	if _, err := prepareTree(t.Context(), t, filepath.Join(t.TempDir(), "tree"), workspace.Source{Repo: from}, "b"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(canary); err == nil {

@@ -191,7 +191,7 @@ func (r *mirror) removeLocks() (found int) {
 		case entry.IsDir() && entry.Name() == "objects":
 			return fs.SkipDir
 		case !entry.IsDir() && strings.HasSuffix(path, ".lock"):
-			if os.Remove(path) == nil {
+			if os.Remove(path) == nil { //nolint:gosec // no session can reach a mirror
 				found++
 			}
 		}
@@ -215,7 +215,7 @@ func (r *mirror) salvage(ctx context.Context, old, fresh string) (lostRefs []str
 		if _, err := to.line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name); err == nil {
 			continue // a newer one
 		}
-		_, err := pipe(ctx, from, packObjects, to, indexPack)
+		err := pipe(ctx, from, packObjects, to, indexPack)
 		if err == nil {
 			_, err = to.run(ctx, "update-ref", name, oid)
 		}
@@ -262,7 +262,7 @@ func writeFile(path, text string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temporary.Name())
+	defer func() { _ = os.Remove(temporary.Name()) }() // it has another name, or is of no use
 	_, err = temporary.WriteString(text)
 	if err := errors.Join(err, temporary.Sync(), temporary.Close()); err != nil {
 		return err

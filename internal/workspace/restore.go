@@ -213,12 +213,12 @@ func (f *fresh) fillRefs(ctx context.Context, commit string, known *about) error
 	gitDir := filepath.Join(f.path, ".git")
 	if log != "" {
 		logs := filepath.Join(gitDir, "logs", "refs")
-		if err := errors.Join(os.MkdirAll(logs, 0o755), os.WriteFile(filepath.Join(logs, "stash"), []byte(log), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(logs, 0o700), os.WriteFile(filepath.Join(logs, "stash"), []byte(log), 0o600)); err != nil {
 			return err
 		}
 	}
 	if head, symbolic := parseRef(known.Head); head != "" && (symbolic || known.Commit != "") {
-		return os.WriteFile(filepath.Join(gitDir, "HEAD"), []byte(head+"\n"), 0o644)
+		return os.WriteFile(filepath.Join(gitDir, "HEAD"), []byte(head+"\n"), 0o600)
 	}
 	return nil
 }
@@ -251,7 +251,7 @@ func (f *fresh) writeTags(ctx context.Context, batch string) error {
 func (f *fresh) fillFiles(ctx context.Context, commit string, known *about) error {
 	gitDir := filepath.Join(f.path, ".git")
 	info := filepath.Join(gitDir, "info")
-	if err := errors.Join(os.MkdirAll(info, 0o755), os.WriteFile(filepath.Join(info, "attributes"), []byte(rawAttributes), 0o644)); err != nil {
+	if err := errors.Join(os.MkdirAll(info, 0o700), os.WriteFile(filepath.Join(info, "attributes"), []byte(rawAttributes), 0o600)); err != nil {
 		return err
 	}
 	g := withIndex(f.git(), filepath.Join(gitDir, "index"))
@@ -286,63 +286,71 @@ func setModes(root *os.Root, known *about) error {
 			return err
 		}
 	}
-	except := map[string]uint32{}
-	for mode, paths := range known.Modes.Except {
-		bits, err := parseOctal(mode)
-		if err != nil {
-			return err
-		}
-		for _, path := range paths {
-			except[string(path)] = bits
-		}
+	except, err := known.Modes.exceptions()
+	if err != nil {
+		return err
 	}
-	var closed []seen // directories come last, from below: a closed one could not be entered
-	err := fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
+	var dirs []seen // they come last, from below: a closed one could not be entered
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == "." {
 			return err
-		}
-		if path == "." {
-			return nil
 		}
 		if path == ".git" {
 			return fs.SkipDir
 		}
 		info, err := root.Lstat(path)
+		if err != nil || !info.IsDir() && !info.Mode().IsRegular() {
+			return err
+		}
+		bits, err := modeOf(path, info, known.Modes, except)
 		if err != nil {
 			return err
 		}
-		mode := permissionOf(info.Mode())
-		switch {
-		case info.IsDir():
-			mode |= unix.S_IFDIR
-		case info.Mode().IsRegular():
-			mode |= unix.S_IFREG
-		default:
+		if info.IsDir() {
+			dirs = append(dirs, seen{path, bits})
 			return nil
 		}
-		bits, found := except[path]
-		if !found {
-			if bits, err = parseOctal(known.Modes.usual(kindOf(mode))); err != nil {
-				return err
-			}
+		if bits == permissionOf(info.Mode()) {
+			return nil
 		}
-		switch {
-		case info.IsDir():
-			closed = append(closed, seen{path, bits})
-		case bits != mode&0o7777:
-			return root.Chmod(path, goMode(bits))
-		}
-		return nil
+		return root.Chmod(path, goMode(bits))
 	})
 	if err != nil {
 		return err
 	}
-	for _, dir := range slices.Backward(closed) {
+	for _, dir := range slices.Backward(dirs) {
 		if err := root.Chmod(dir.path, goMode(dir.mode)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// exceptions are the modes by path.
+func (m fileModes) exceptions() (map[string]uint32, error) {
+	except := map[string]uint32{}
+	for mode, paths := range m.Except {
+		bits, err := parseOctal(mode)
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range paths {
+			except[string(path)] = bits
+		}
+	}
+	return except, nil
+}
+
+// modeOf is the permissions that a checkpoint has of a file or a directory.
+func modeOf(path string, info fs.FileInfo, modes fileModes, except map[string]uint32) (uint32, error) {
+	if bits, found := except[path]; found {
+		return bits, nil
+	}
+	mode := permissionOf(info.Mode()) | unix.S_IFREG
+	if info.IsDir() {
+		mode = unix.S_IFDIR
+	}
+	return parseOctal(modes.usual(kindOf(mode)))
 }
 
 // fillIndex stages what was staged; after a merge with conflicts, nothing.

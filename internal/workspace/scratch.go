@@ -107,9 +107,31 @@ func (s *scratch) copyFile(ctx context.Context, from, to string) error {
 	return err
 }
 
-// removeFiles removes files in scratch, as the session's user.
-func (s *scratch) removeFiles(ctx context.Context, paths ...string) error {
-	_, err := s.git().tool(ctx, "rm", append([]string{"rm", "-f", "--"}, paths...)...)
+// manyLoose is how many files may be in one of the 256 directories of objects before they are packed, as git has it
+// (gc.auto).
+const manyLoose = 27
+
+// tidy packs the objects that checkpoints have made one by one, and drops those that the last one does not need.
+func (s *scratch) tidy(ctx context.Context) error {
+	root, err := openTree(s.place.Scratch)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // of a directory
+	loose, err := root.Open("git/objects/17")
+	if err != nil {
+		return nil //nolint:nilerr // there are none
+	}
+	defer func() { _ = loose.Close() }() // of a directory
+	if names, err := loose.Readdirnames(manyLoose + 1); err != nil || len(names) <= manyLoose {
+		return nil //nolint:nilerr // likewise
+	}
+	g := s.git()
+	g.config = append(g.config, "repack.writeBitmaps=false", "repack.updateServerInfo=false", "pack.compression=1")
+	if _, err := g.run(ctx, "repack", "-a", "-d", "-l", "--quiet", "--window=0"); err != nil {
+		return err
+	}
+	_, err = g.run(ctx, "prune", "--expire=now")
 	return err
 }
 

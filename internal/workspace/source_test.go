@@ -123,7 +123,7 @@ func TestCheckClosesDirectories(t *testing.T) {
 	}
 }
 
-func FuzzCheck(f *testing.F) {
+func FuzzSource(f *testing.F) {
 	for repo := range hostile {
 		f.Add(repo, "main")
 	}

@@ -124,7 +124,7 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 	}
 	from := s.git()
 	from.stdin = commit + "\n" + known.String()
-	_, err = pipe(ctx, from, packObjects, r.git(), indexPack)
+	err = pipe(ctx, from, packObjects, r.git(), indexPack)
 	if err == nil || ctx.Err() != nil || known.Len() == 0 {
 		return err
 	}
@@ -133,7 +133,7 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 		return err
 	}
 	from.stdin = commit + "\n"
-	_, err = pipe(ctx, from, packObjects, r.git(), indexPack)
+	err = pipe(ctx, from, packObjects, r.git(), indexPack)
 	return err
 }
 
@@ -156,7 +156,7 @@ func (r *mirror) storePack(ctx context.Context, s *scratch, commit, last string)
 	}
 	from, to := s.git(), git{dir: "/", env: []string{"GIT_DIR=" + temporary}, config: []string{"core.fsync=none", "pack.writeReverseIndex=false"}}
 	from.stdin = commit + "\n^" + last + "\n" + excludeTree(last)
-	if _, err := pipe(ctx, from, packNew, to, []string{"index-pack", "--stdin"}); err != nil {
+	if err := pipe(ctx, from, packNew, to, []string{"index-pack", "--stdin"}); err != nil {
 		return err
 	}
 	made, err := filepath.Glob(filepath.Join(packs, "pack-*.pack"))
