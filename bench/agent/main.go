@@ -20,7 +20,7 @@ import (
 	"berth/internal/scripted"
 )
 
-const key = "a key for the scripted model"
+const key = "key-for-the-scripted-model"
 
 // targets are what the figures may be at most.
 const (

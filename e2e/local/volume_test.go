@@ -145,7 +145,7 @@ func fullVolume(t *testing.T, gated int) {
 		steps = append(steps, scripted.Use(scripted.Bash(command)))
 		wanted = append(wanted, fmt.Sprint(number))
 	}
-	a := plannedAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: append(steps, scripted.Text("All done."))}}})
+	a := plannedAgent(t, scripted.Options{Scripts: []scripted.Script{{Match: "take the steps", Steps: append(steps, scripted.Text("All done."))}}})
 	work := a.onDisk()
 	a.startMounted(`mount -t tmpfs -o size=4m,mode=0700 tmpfs "$BERTH_DATA"`)
 	t.Cleanup(func() { // the volume goes with the agent: what finish looks at is where sessions worked
@@ -185,7 +185,7 @@ func fullVolume(t *testing.T, gated int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(a.log.String(), "writing an event of session "+running.ID) {
+	if !strings.Contains(a.log.String(), "sessions/"+running.ID+"/") {
 		t.Error("the session did not notice that the volume is full")
 	}
 	if now.State.Ended() {
@@ -330,8 +330,8 @@ func TestVolumeWithoutClaude(t *testing.T) {
 	a.untroubled()
 }
 
-// Somebody else has the address, or the volume.
-func TestVolumeOrPortTaken(t *testing.T) {
+// Somebody else has the address.
+func TestPortTaken(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -350,18 +350,7 @@ func TestVolumeOrPortTaken(t *testing.T) {
 
 	a.env[contract.EnvListen] = "127.0.0.1:0"
 	a.start()
-	before, err := api.ReadEndpoint(a.data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	said = a.refusesToStart(exec.Command(programs.berthd))
-	if !strings.Contains(said, "another berthd uses this volume") || !strings.Contains(said, a.data) || !strings.Contains(said, itoa(a.process.Process.Pid)) {
-		t.Errorf("it does not say who has the volume: %s", said)
-	}
-	if after, err := api.ReadEndpoint(a.data); err != nil || after != before {
-		t.Errorf("the agent was at %s and is at %s: %v", before.URL, after.URL, err)
-	}
 	if stdout, stderr, exit := a.berth("", "run", "do it"); exit != 0 {
-		t.Errorf("the first one does not work any more: exit status %d: %s%s", exit, stdout, stderr)
+		t.Errorf("it does not work with a free port: exit status %d: %s%s", exit, stdout, stderr)
 	}
 }
