@@ -118,7 +118,7 @@ func (b *bench) compare(ctx context.Context, bareDir string, rounds int) error {
 	}
 	fmt.Printf("restarts of berthd with a session in mid-turn, %d rounds of each kind\n", rounds)
 	var kept, restored, bare []stages
-	for range rounds {
+	for round := range rounds {
 		for _, deleted := range []bool{false, true} {
 			var s stages
 			if agent, s, err = b.restart(ctx, agent, made.ID, deleted); err != nil {
@@ -135,6 +135,9 @@ func (b *bench) compare(ctx context.Context, bareDir string, rounds int) error {
 			return err
 		}
 		bare = append(bare, stages{asked: took})
+		k, r := kept[len(kept)-1], restored[len(restored)-1]
+		fmt.Printf("  round %d: as it was %.2f s (Claude Code after %.2f s), gone %.2f s (%.2f s), bare %.2f s\n",
+			round+1, k.asked.Seconds(), k.started.Seconds(), r.asked.Seconds(), r.started.Seconds(), took.Seconds())
 	}
 	report(kept, restored, bare)
 	return nil
