@@ -287,7 +287,8 @@ func TestVolumeThatCannotBeWritten(t *testing.T) {
 // Without Claude Code nothing starts; if it goes away later, sessions wait for it.
 func TestVolumeWithoutClaude(t *testing.T) {
 	a := plannedAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{scripted.Text("Done.")}}}})
-	link := filepath.Join(a.env["HOME"], "claude")
+	link := filepath.Join(filepath.Dir(programs.cli), ".claude-of-a-test")
+	t.Cleanup(func() { _ = os.Remove(link) })
 	a.env[contract.EnvClaude] = link
 	said := a.refusesToStart(exec.Command(programs.berthd))
 	if !strings.Contains(said, link) || !strings.Contains(said, contract.EnvClaude) {
@@ -297,9 +298,7 @@ func TestVolumeWithoutClaude(t *testing.T) {
 		t.Errorf("no agent runs, and berth run ends with %d: %s", exit, stderr)
 	}
 
-	if err := os.Symlink(programs.cli, link); err != nil {
-		t.Fatal(err)
-	}
+	installCLI(t, link)
 	a.start()
 	a.untroubled()
 	if err := os.Remove(link); err != nil {
@@ -319,15 +318,25 @@ func TestVolumeWithoutClaude(t *testing.T) {
 			t.Errorf("without Claude Code it is %+v: %v", now, err)
 		}
 	}
-	if err := os.Symlink(programs.cli, link); err != nil {
-		t.Fatal(err)
-	}
+	installCLI(t, link)
 	for _, id := range waiting {
 		if ended := a.end(id); ended.State != api.Succeeded || ended.Attempts != 1 {
 			t.Errorf("it is %s after %d attempts: %+v", ended.State, ended.Attempts, ended.Error)
 		}
 	}
 	a.untroubled()
+}
+
+// installCLI makes another name of the CLI: one that is a link would be followed when the agent starts.
+func installCLI(t *testing.T, name string) {
+	t.Helper()
+	cli, err := filepath.EvalSymlinks(programs.cli)
+	if err == nil {
+		err = os.Link(cli, name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Somebody else has the address.
