@@ -65,6 +65,27 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 	if err != nil {
 		return nil, err
 	}
+	saved, err := r.save(ctx, place, s, c)
+	if err == nil || ctx.Err() != nil || !errors.As(err, new(*gitError)) {
+		return saved, err
+	}
+	// Something is missing in the session's repository. All that is there is saved.
+	r.log.Warn("saving a session's files anew", "session", place.ID, "err", err)
+	if err := r.newScratch(ctx, s); err != nil {
+		return nil, err
+	}
+	s.suspicious = true
+	r.mu.Lock()
+	r.suspects[place.Scratch] = true
+	r.mu.Unlock()
+	if c, err = s.capture(ctx); err != nil {
+		return nil, err
+	}
+	return r.save(ctx, place, s, c)
+}
+
+// save brings what was captured to the mirror, unless it is there already.
+func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured) (*api.Checkpoint, error) {
 	last, err := r.sessionRef(ctx, "refs/berth/"+place.ID)
 	if err != nil {
 		return nil, err
@@ -94,6 +115,9 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 // once more with a new scratch.
 func (r *mirror) captureAgain(ctx context.Context, place Place) (*scratch, *captured, error) {
 	s := openScratch(place)
+	r.mu.Lock()
+	s.suspicious = r.suspects[place.Scratch]
+	r.mu.Unlock()
 	if s.there() {
 		c, err := s.capture(ctx)
 		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {

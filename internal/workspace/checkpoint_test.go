@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -256,4 +257,83 @@ func age(t *testing.T, path string) {
 	if err := os.Chtimes(path, then, then); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What is broken in a session's repository is left out, and named; all else is saved.
+func TestCheckpointOfABrokenRepository(t *testing.T) {
+	from, _ := origin(t)
+	m, p := mirrors(t), place(t, from)
+	base := prepared(t, m, p)
+	var commits []string
+	for _, name := range []string{"a", "b"} {
+		write(t, filepath.Join(p.Tree, name), name)
+		run(t, p.Tree, "add", "--all")
+		run(t, p.Tree, "commit", "--quiet", "-m", name)
+		commits = append(commits, run(t, p.Tree, "rev-parse", "HEAD"))
+	}
+	run(t, p.Tree, "branch", "whole", base)
+	if err := os.Remove(filepath.Join(p.Tree, ".git", "objects", commits[0][:2], commits[0][2:])); err != nil {
+		t.Fatal(err)
+	}
+	_, leftOut := saved(t, m, p)
+	if len(leftOut) != 1 || leftOut[0] != "refs/heads/berth/01890a5d: parts of its history are not there; its files are" {
+		t.Error(leftOut)
+	}
+	other := elsewhere(t, p)
+	if _, err := m.Restore(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b", "one"} {
+		if read(t, filepath.Join(other.Tree, name)) != read(t, filepath.Join(p.Tree, name)) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	if whole := run(t, other.Tree, "rev-parse", "whole"); whole != base {
+		t.Error(whole)
+	}
+	if again, err := m.Checkpoint(t.Context(), p); again != nil || err != nil {
+		t.Errorf("nothing has changed: %+v, %v", again, err)
+	}
+	write(t, filepath.Join(p.Tree, "c"), "c")
+	saved(t, m, p)
+}
+
+// Of a shallow clone the files come back.
+func TestShallowRepositoryWithinTheTree(t *testing.T) {
+	from, _ := origin(t)
+	m, p := mirrors(t), place(t, from)
+	prepared(t, m, p)
+	run(t, p.Tree, "-c", "protocol.file.allow=always", "clone", "--quiet", "--depth=1", "file://"+from, "dep")
+	_, leftOut := saved(t, m, p)
+	if len(leftOut) == 0 || !strings.HasPrefix(leftOut[0], "dep/refs/heads/main: parts of its history") {
+		t.Error(leftOut)
+	}
+	other := elsewhere(t, p)
+	if _, err := m.Restore(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if text := read(t, filepath.Join(other.Tree, "dep", "two")); text != "two\n" {
+		t.Error(text)
+	}
+	if url := run(t, filepath.Join(other.Tree, "dep"), "remote", "get-url", "origin"); url != "file://"+from {
+		t.Error(url)
+	}
+}
+
+// What a checkpoint makes in scratch is packed when it becomes much.
+func TestScratchIsTidied(t *testing.T) {
+	m, p := mirrors(t), place(t, "")
+	prepared(t, m, p)
+	for range 2 {
+		for number := range 3000 {
+			write(t, filepath.Join(p.Tree, strconv.Itoa(number)), strconv.Itoa(number)+time.Now().String())
+		}
+		saved(t, m, p)
+	}
+	if loose, err := os.ReadDir(filepath.Join(p.Scratch, "git", "objects", "17")); err == nil && len(loose) > 27 {
+		t.Errorf("%d loose objects in one of 256 directories", len(loose))
+	}
+	write(t, filepath.Join(p.Tree, "x"), "y")
+	saved(t, m, p)
+	restored(t, m, p)
 }

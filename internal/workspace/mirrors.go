@@ -37,6 +37,8 @@ type Mirrors struct {
 	fetch  map[string]*fetching    // by path
 	places map[string]*placeLocked // by scratch directory
 	stored map[string]string       // checkpoints that this process stored, by mirror and session
+
+	suspects map[string]bool // scratch directories of trees whose repositories turned out to be broken
 }
 
 // Place is where a session works on local disk. The directories that Tree and Scratch lie in must not be
@@ -74,7 +76,10 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Mirrors{dir: dir, config: config, log: logger, fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, stored: map[string]string{}}
+	return &Mirrors{
+		dir: dir, config: config, log: logger,
+		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, stored: map[string]string{}, suspects: map[string]bool{},
+	}
 }
 
 // Dir is the directory of the mirrors.
