@@ -72,9 +72,7 @@ func rob(t *testing.T, who robber) *robbed {
 		"AWS_CONTAINER_CREDENTIALS_FULL_URI="+endpoint.URL+"/v1/credentials", "AWS_CONTAINER_AUTHORIZATION_TOKEN="+taskToken,
 		"AWS_REGION=eu-central-1", "AWS_ENDPOINT_URL="+endpoint.URL, "AWS_EC2_METADATA_DISABLED=true")
 	x.open(bin)
-	if err := os.Symlink(programs.cli, filepath.Join(bin, "claude")); err != nil {
-		t.Fatal(err)
-	}
+	installCLI(t, filepath.Join(bin, "claude")) // what lies beside the CLI is there for sessions
 	build := exec.Command("go", "build", "-o", filepath.Join(bin, "thief"), "./testdata/thief")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
