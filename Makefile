@@ -40,7 +40,11 @@ test: setup build ## run every test: Go, the emulator's own, and end to end
 	go vet -tags e2e ./e2e/... ./internal/scripted ./internal/gateway
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
-	go test -tags e2e -count 1 -timeout 20m -v ./e2e/... ./internal/scripted ./internal/gateway
+	go test -tags e2e -count 1 -timeout 20m -parallel 4 -v ./e2e/... ./internal/scripted ./internal/gateway
+
+.PHONY: soak
+soak: setup build ## kill agents, Claude Code and work disks at random, 200 times (BERTH_SOAK=n: n times)
+	BERTH_SOAK=$${BERTH_SOAK:-200} go test -tags e2e -count 1 -timeout 4h -parallel 3 -v -run TestCrashMatrix ./e2e/local
 
 .PHONY: golden
 golden: ## renew the golden templates and the generated parts of the documentation
