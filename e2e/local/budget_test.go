@@ -22,6 +22,11 @@ const (
 	inputRate, outputRate = 1e-6, 5e-6
 
 	endless = "never stop"
+	// cutOff is in what Claude Code asks the model after a crash in the middle of a reply of which something was there.
+	cutOff = "was cut off mid-stream"
+
+	// killWithin is how long after the arrival of a request the agent is killed at the latest: most kills meet the reply.
+	killWithin = 200 * time.Millisecond
 )
 
 // budgetRow is a limit, and sessions whose model never stops.
@@ -44,7 +49,7 @@ var budgetRows = map[string]budgetRow{
 }
 
 // However often the model would go on, what it bills ends at most one request over the limit. A kill -9 may hide the output
-// of the request that it meets: its input is in the ledger before it leaves, and its output as it is handed on.
+// of the requests that it meets: their input is in the ledger before they leave, and their output as it is handed on.
 func TestBudgets(t *testing.T) {
 	for name, row := range budgetRows {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +86,11 @@ func newBilled(t *testing.T, row *budgetRow) *billed {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.longest = max(b.longest, len(r.Body))
-		return scripted.Step{Text: "On and on and on.", Chunk: 4, Tools: []scripted.Tool{scripted.Bash("echo on")}, Usage: row.usage}
+		step := scripted.Step{Text: "On and on and on.", Tools: []scripted.Tool{scripted.Bash("echo on")}, Usage: row.usage}
+		if row.kills > 0 {
+			step.Chunk, step.Pause = 4, killWithin/20 // so that a kill meets it
+		}
+		return step
 	}
 	var env []string
 	if row.day > 0 {
@@ -89,7 +98,7 @@ func newBilled(t *testing.T, row *budgetRow) *billed {
 	}
 	b.agent = newAgent(t, scripted.Options{Scripts: []scripted.Script{
 		{Match: greeting, Steps: []scripted.Step{{Text: "Hello.", Usage: row.usage}}},
-		{Match: endless, Endless: true, Steps: []scripted.Step{{Compute: never}}},
+		{Match: endless + "|" + cutOff, Endless: true, Steps: []scripted.Step{{Compute: never}}},
 	}}, env...)
 	return b
 }
@@ -104,13 +113,18 @@ func (b *billed) check(good bool, format string, args ...any) {
 func (row *budgetRow) price() float64  { return float64(row.usage.Input)*inputRate + row.hidden() }
 func (row *budgetRow) hidden() float64 { return float64(row.usage.Output) * outputRate }
 
-// bill is what the model says that it has sent: all of each reply that it began, though its client may have gone.
-func (b *billed) bill() (usd float64) {
+// bill is what the model says that it has sent: all of each reply that it began, though its client may have gone; and how
+// many of these a kill has met. One that was whole may have been on its way at a kill, too.
+func (b *billed) bill() (usd float64, met int) {
+	met = b.row.kills
 	for _, request := range b.model.Requests() {
+		if request.Usage != (scripted.Usage{}) && !request.Whole {
+			met++
+		}
 		usd += float64(request.Usage.Input)*inputRate + float64(request.Usage.Output)*outputRate
 		b.check(request.Usage == scripted.Usage{} || strings.HasPrefix(request.Model, budgetModel), "a request is for %q", request.Model)
 	}
-	return usd
+	return usd, met
 }
 
 // playBudget runs sessions into a limit, and tells what is wrong.
@@ -161,7 +175,7 @@ func (b *billed) runAll() (ids []string) {
 	return ids
 }
 
-// killAll runs the sessions, and kills the agent early on, at any moment of a request or between two.
+// killAll runs the sessions, and kills the agent early on, at any moment of a request.
 func (b *billed) killAll() (ids []string) {
 	b.t.Helper()
 	for range b.row.sessions {
@@ -169,8 +183,9 @@ func (b *billed) killAll() (ids []string) {
 		ids = append(ids, session.ID)
 	}
 	for kill := range b.row.kills {
-		b.eventually("the sessions have got somewhere", func() bool { return len(b.model.Requests()) >= 2+3*kill })
-		<-time.After(rand.N(200 * time.Millisecond))
+		asked := len(b.model.Requests())
+		b.eventually("the sessions ask on", func() bool { return len(b.model.Requests()) >= asked+2+kill })
+		<-time.After(rand.N(killWithin))
 		b.kill()
 		b.start()
 	}
@@ -181,7 +196,8 @@ func (b *billed) killAll() (ids []string) {
 func (b *billed) checkSpend(limit, sessions float64) {
 	b.t.Helper()
 	const exact = 1e-9
-	bill, kills := b.bill(), float64(b.row.kills)
+	bill, met := b.bill()
+	hidden := float64(met) * b.row.hidden()
 	spend, err := b.client.Spend(b.t.Context())
 	if err != nil {
 		b.t.Fatal(err)
@@ -189,10 +205,10 @@ func (b *billed) checkSpend(limit, sessions float64) {
 	b.mu.Lock()
 	estimate := float64(b.longest/4+1) * inputRate // what the ledger has of a request as it leaves
 	b.mu.Unlock()
-	b.t.Logf("limit $%g, a request $%.3f (estimated before $%.3f): billed $%.4f, in the ledger $%.4f", limit, b.row.price(), estimate, bill, spend.DayUSD)
-	b.check(bill <= limit+b.row.price()+kills*b.row.hidden()+exact, "the model has billed $%g", bill)
+	b.t.Logf("limit $%g, a request $%.3f (estimated before $%.3f), at most %d met by kills: billed $%.4f, in the ledger $%.4f", limit, b.row.price(), estimate, met, bill, spend.DayUSD)
+	b.check(bill <= limit+b.row.price()+hidden+exact, "the model has billed $%g", bill)
 	b.check(spend.DayUSD >= limit-exact, "the sessions were ended at $%g of $%g", spend.DayUSD, limit)
-	b.check(spend.DayUSD >= bill-kills*b.row.hidden()-exact && spend.DayUSD <= bill+kills*estimate+exact, "the model has billed $%g, and the ledger has $%g", bill, spend.DayUSD)
+	b.check(spend.DayUSD >= bill-hidden-exact && spend.DayUSD <= bill+float64(met)*estimate+exact, "the model has billed $%g, and the ledger has $%g", bill, spend.DayUSD)
 	b.check(sessions >= spend.DayUSD-exact && sessions <= spend.DayUSD+exact, "the sessions say $%g, the ledger $%g", sessions, spend.DayUSD)
 }
 
