@@ -105,4 +105,3 @@ func TestAParkedSessionIsStoppedAndResumed(t *testing.T) {
 		a.stop()
 	})
 }
-
