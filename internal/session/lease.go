@@ -131,7 +131,8 @@ func (s *Session) acquire() error {
 		if current != nil {
 			dead := current.Owner.dead(s.owner)
 			stale = !dead
-			if !dead && s.now().Sub(current.Renewed) < LeaseTime {
+			// A time far ahead is no more to be believed than one long ago: it must not keep everybody out until it comes.
+			if age := s.now().Sub(current.Renewed); !dead && age < LeaseTime && age > -LeaseTime {
 				return &LeasedError{ID: s.ID(), Owner: current.Owner.ID}
 			}
 		}
@@ -348,7 +349,8 @@ func (s *Session) readLease() (current *lease, leftover bool, err error) {
 	return current, leftover, nil
 }
 
-// readLeaseFile reads one of the files. One that was torn by a crash is as old as its file.
+// readLeaseFile reads one of the files. One that was torn by a crash is as old as its file; so is a claim that says that it is
+// another one.
 func (s *Session) readLeaseFile(name string) (*lease, error) {
 	path := filepath.Join(s.dir, name)
 	text, err := os.ReadFile(path)
@@ -358,22 +360,25 @@ func (s *Session) readLeaseFile(name string) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
+	epoch, isClaim := claimEpoch(name)
 	read := &lease{}
-	if json.Unmarshal(text, read) == nil && read.Epoch > 0 {
+	if json.Unmarshal(text, read) == nil && read.Epoch > 0 && read.Epoch <= maxEpoch && (!isClaim || read.Epoch == epoch) {
 		return read, nil
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, ignoreMissing(err)
 	}
-	epoch, _ := claimEpoch(name)
 	return &lease{Epoch: max(epoch, 1), Renewed: info.ModTime(), Owner: Owner{ID: "unknown"}}, nil
 }
+
+// maxEpoch is more than any session comes to: an epoch above it is damage, and must not be counted on from.
+const maxEpoch = 1 << 40
 
 func claimEpoch(name string) (int, bool) {
 	number, is := strings.CutPrefix(name, claimPrefix)
 	epoch, err := strconv.Atoi(number)
-	return epoch, is && err == nil && epoch > 0
+	return epoch, is && err == nil && epoch > 0 && epoch <= maxEpoch && strconv.Itoa(epoch) == number
 }
 
 // tidy removes what earlier owners have left behind.

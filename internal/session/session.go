@@ -320,7 +320,8 @@ func (s *Session) refresh(care bool) error {
 		return err
 	}
 	same := info.Size() >= s.record.LogSize
-	if care && same {
+	// What lies beyond is read on from there: so it has to be the right place.
+	if same && (care || info.Size() > s.record.LogSize) {
 		if same, err = s.record.matches(s.log.path); err != nil {
 			return err
 		}
@@ -328,7 +329,7 @@ func (s *Session) refresh(care bool) error {
 	if !same {
 		// The disk lost events that it had promised to keep, or the snapshot is of an owner that was taken over. What the log
 		// has is the truth.
-		s.record = s.record.unheard()
+		s.record, s.untidy = s.record.unheard(), true
 		s.log.grow(0, false)
 	}
 	return s.log.read(func(line []byte) error {
@@ -413,6 +414,9 @@ func marshal(event api.Event) ([]byte, error) {
 func unmarshal(line []byte) (event api.Event, err error) {
 	if err = json.Unmarshal(line, &event); err == nil && event.Type == "" {
 		err = errors.New("it has no type")
+	}
+	if err == nil && event.Epoch > maxEpoch {
+		err = fmt.Errorf("it is of the epoch %d", event.Epoch)
 	}
 	return event, err
 }
