@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 	"berth/internal/doctest":       {},
 	"berth/bench/synth":            {},
 	"berth/bench/agent":            {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/bench/checkpoint":       {"berth/internal/workspace"},
 	"berth/bench/gateway":          {"berth/internal/gateway", "berth/internal/scripted"},
 	"berth/bench/harness":          {"berth/internal/api", "berth/internal/contract"},
 	"berth/bench/restart":          {"berth/bench/harness", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
