@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,12 +173,11 @@ func (s *Store) Get(id string) *Session {
 // List returns all sessions, the oldest first.
 func (s *Store) List() []*Session {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	list := make([]*Session, 0, len(s.sessions))
-	for _, each := range s.sessions {
-		list = append(list, each)
+	for _, id := range slices.Sorted(maps.Keys(s.sessions)) { // ids are in order of time
+		list = append(list, s.sessions[id])
 	}
-	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b *Session) int { return cmp.Compare(a.ID(), b.ID()) })
 	return list
 }
 
