@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -84,8 +85,10 @@ type Daemon struct {
 	store   *session.Store
 	models  *gateway.Gateway
 	mirrors *workspace.Mirrors
-	disk    string        // the work disk's id
-	wake    chan struct{} // there may be something to start
+	disk    string // the work disk's id
+	// temporary keeps the directory of that name ours.
+	temporary *os.File
+	wake      chan struct{} // there may be something to start
 
 	mu       sync.Mutex
 	queue    queue
@@ -109,6 +112,9 @@ func New(config Config, store *session.Store) (*Daemon, error) {
 		return nil, fmt.Errorf("the work disk cannot be used: %w", err)
 	}
 	config.Mirrors.Closed, config.Mirrors.Logger = append(config.Mirrors.Closed, config.Data, config.Work), config.Logger
+	if config.Mirrors.Temporary, d.temporary, err = temporary(config.Work); err != nil {
+		return nil, fmt.Errorf("the work disk cannot be used: %w", err)
+	}
 	d.mirrors = workspace.NewMirrors(filepath.Join(config.Data, "repos"), config.Mirrors)
 	config.Models.Leave, config.Models.Report, config.Models.Notice = d.mayAsk, d.requested, d.noticed
 	config.Models.Park, config.Models.Refused = d.park, d.keyRefused
@@ -122,6 +128,7 @@ func (d *Daemon) Models() http.Handler { return d.models }
 // Run runs sessions until ctx is done. Then it interrupts those that run, and returns when all have let go.
 func (d *Daemon) Run(ctx context.Context) {
 	defer d.models.Close()
+	defer func() { _ = errors.Join(os.RemoveAll(d.temporary.Name()), d.temporary.Close()) }()
 	d.recover()
 	d.ended.Go(func() { d.housekeeping(ctx) })
 	ticker := time.NewTicker(lookAgain)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"berth/internal/api"
 	"berth/internal/claude"
@@ -45,6 +46,31 @@ func diskID(work string) (string, error) {
 	}
 	id := uuid.NewString()
 	return id, renameio.WriteFile(file, []byte(id+"\n"), 0o600, renameio.WithTempDir(work))
+}
+
+const temporaryPrefix = ".agent-"
+
+// temporary makes a directory on the work disk that no session can enter, and removes those that killed daemons have left. It
+// is this daemon's as long as the lock is open.
+func temporary(work string) (dir string, lock *os.File, err error) {
+	left, err := filepath.Glob(filepath.Join(work, temporaryPrefix+"*"))
+	if err != nil {
+		return "", nil, err
+	}
+	for _, old := range left {
+		held, err := os.Open(old)
+		if err == nil && unix.Flock(int(held.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(old) // it is tried again at the next start
+		}
+		_ = held.Close() // it was only locked
+	}
+	if dir, err = os.MkdirTemp(work, temporaryPrefix); err != nil {
+		return "", nil, err
+	}
+	if lock, err = os.Open(dir); err == nil {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	return dir, lock, err
 }
 
 func (d *Daemon) dirs(id string) claude.Dirs {

@@ -108,6 +108,10 @@ func (e *gitError) reason() string {
 	return last
 }
 
+// pipeTime is how long the output of a process may take to arrive that has ended, or was killed. It takes no time, but on a
+// machine that has far too much to do.
+const pipeTime = 30 * time.Second
+
 // run runs git and returns what it prints. All processes that it starts are in one group, which is killed
 // as a whole when ctx is done. Its errors wrap a *gitError, ctx's cause, or errTooLong.
 func (g git) run(ctx context.Context, args ...string) (string, error) {
@@ -150,7 +154,7 @@ func (g git) tool(ctx context.Context, what string, words ...string) (string, er
 	command.ExtraFiles = g.files
 	command.SysProcAttr = processAttributes()
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	command.WaitDelay = 5 * time.Second
+	command.WaitDelay = pipeTime
 	err := runToItsEnd(command)
 	switch {
 	case ctx.Err() != nil:
