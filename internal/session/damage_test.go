@@ -136,7 +136,9 @@ func FuzzLease(f *testing.F) {
 	}
 	good := written(3, now, Owner{ID: "another"})
 	for _, renewed := range [][]byte{
-		nil, {}, []byte("{"), []byte("null"), good, good[:len(good)/2], []byte("\x00\x00\x00"), written(3, now.Add(-time.Hour), Owner{}),
+		nil,
+		{},
+		[]byte("{"), []byte("null"), good, good[:len(good)/2], []byte("\x00\x00\x00"), written(3, now.Add(-time.Hour), Owner{}),
 		written(3, now.AddDate(100, 0, 0), Owner{}), written(1<<62, now, Owner{}), written(-5, now, Owner{}), written(9223372036854775807, now, Owner{}),
 		written(3, now, self()), written(3, now, Owner{PID: -1, Boot: "x", Space: "y", Started: "z"}),
 	} {
