@@ -128,28 +128,7 @@ func FuzzDamage(f *testing.F) {
 func FuzzLease(f *testing.F) {
 	lines, records := life(f)
 	log, record := bytes.Join(lines, nil), records[len(records)-1]
-	now := time.Now()
-	written := func(epoch int, renewed time.Time, owner Owner) []byte {
-		text, err := json.Marshal(lease{Owner: owner, Epoch: epoch, Renewed: renewed})
-		must(f, err)
-		return text
-	}
-	good := written(3, now, Owner{ID: "another"})
-	for _, renewed := range [][]byte{
-		nil,
-		{},
-		[]byte("{"), []byte("null"), good, good[:len(good)/2], []byte("\x00\x00\x00"), written(3, now.Add(-time.Hour), Owner{}),
-		written(3, now.AddDate(100, 0, 0), Owner{}), written(1<<62, now, Owner{}), written(-5, now, Owner{}), written(9223372036854775807, now, Owner{}),
-		written(3, now, self()), written(3, now, Owner{PID: -1, Boot: "x", Space: "y", Started: "z"}),
-	} {
-		f.Add(renewed, []byte(nil), "3")
-		f.Add([]byte(nil), renewed, "3")
-	}
-	for _, claimed := range [][]byte{{}, good, written(7, now, Owner{}), written(2, now.AddDate(-100, 0, 0), Owner{})} {
-		for _, name := range []string{"3", "2", "9223372036854775807", "0", "-1", "99999999999999999999", "03"} {
-			f.Add(good, claimed, name)
-		}
-	}
+	addLeases(f)
 	f.Fuzz(func(t *testing.T, renewed, claimed []byte, name string) {
 		if name == "" || len(name) > 100 || strings.ContainsAny(name, "/\x00") || claimPrefix+name == leaseFile {
 			name = "3"
@@ -187,4 +166,31 @@ func FuzzLease(f *testing.F) {
 			consistent(t, each)
 		}
 	})
+}
+
+// addLeases adds leases of all kinds, renewed and claimed.
+func addLeases(f *testing.F) {
+	f.Helper()
+	now := time.Now()
+	written := func(epoch int, renewed time.Time, owner Owner) []byte {
+		text, err := json.Marshal(lease{Owner: owner, Epoch: epoch, Renewed: renewed})
+		must(f, err)
+		return text
+	}
+	good := written(3, now, Owner{ID: "another"})
+	for _, renewed := range [][]byte{
+		nil,
+		{},
+		[]byte("{"), []byte("null"), good, good[:len(good)/2], []byte("\x00\x00\x00"), written(3, now.Add(-time.Hour), Owner{}),
+		written(3, now.AddDate(100, 0, 0), Owner{}), written(1<<62, now, Owner{}), written(-5, now, Owner{}), written(9223372036854775807, now, Owner{}),
+		written(3, now, self()), written(3, now, Owner{PID: -1, Boot: "x", Space: "y", Started: "z"}),
+	} {
+		f.Add(renewed, []byte(nil), "3")
+		f.Add([]byte(nil), renewed, "3")
+	}
+	for _, claimed := range [][]byte{{}, good, written(7, now, Owner{}), written(2, now.AddDate(-100, 0, 0), Owner{})} {
+		for _, name := range []string{"3", "2", "9223372036854775807", "0", "-1", "99999999999999999999", "03"} {
+			f.Add(good, claimed, name)
+		}
+	}
 }
