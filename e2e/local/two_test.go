@@ -136,3 +136,40 @@ func TestMessagesReachTheOtherAgent(t *testing.T) {
 		t.Errorf("it is %s: %q", ended.State, ended.Result)
 	}
 }
+
+// An agent that is killed, or ends, leaves its sessions to the other one.
+func TestTheOtherAgentGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*agent){
+		"killed":  (*agent).kill,
+		"stopped": func(a *agent) { _ = a.stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{
+				scripted.Use(scripted.Bash("echo did 0.")), scripted.Use(scripted.Bash("test -e began && echo did 1. && exit; " + long)), scripted.Text("Done."),
+			}}}}, contract.EnvWork+"="+t.TempDir())
+			session := first.create(api.NewSession{Prompt: "do it"})
+			first.awaitBegan(session.ID)
+			second := beside(t, first)
+			second.env[contract.EnvCheckpoint] = "1"
+			end(first)
+			// The second one has a work disk of its own, on which nothing began unless a checkpoint says so.
+			second.eventually("the second agent has taken the session over", func() bool {
+				now, err := second.client.Session(t.Context(), session.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if now.Attempts > 1 && now.WorkDir != "" {
+					_ = os.WriteFile(filepath.Join(now.WorkDir, "began"), nil, 0o644) // it is made by the command else
+				}
+				return now.Attempts > 1
+			})
+			if _, err := second.client.Stop(t.Context(), session.ID); err != nil {
+				t.Fatal(err)
+			}
+			if ended := second.end(session.ID); !ended.State.Ended() || ended.Attempts < 2 {
+				t.Errorf("it is %s after %d attempts", ended.State, ended.Attempts)
+			}
+		})
+	}
+}

@@ -78,6 +78,9 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1), open: map[string]bool{},
 	}
 	args := slices.Concat(config.Reaper[1:], config.User.arguments(), []string{config.CLI}, config.args(c.session, c.dirs, resume))
+	if !resume {
+		p.kept = 0 // what was kept is of a transcript that is no more
+	}
 	p.command = exec.Command(config.Reaper[0], args...)
 	p.command.Dir, p.command.Env = c.dirs.Tree, config.env(c.session, c.dirs)
 	stdin, output, err := p.start(c.lock)

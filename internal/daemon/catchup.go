@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"bytes"
+	"context"
 	"errors"
 
 	"github.com/google/uuid"
@@ -15,6 +17,7 @@ import (
 // added to it, and messages to the session that the transcript lacks are to be sent.
 func (r *run) catchUp(transcript *claude.Transcript) error {
 	logged, known := map[string]bool{}, 0
+	restored, lost := false, 0 // since the last checkpoint: the files were restored, and tools had ended before
 	err := r.session.Each(func(event api.Event) {
 		switch event.Type {
 		case api.EventMessage:
@@ -23,11 +26,18 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 				r.unsent = append(r.unsent, event)
 			}
 			r.sent[event.MessageID] = transcript.Has(event.MessageID)
+			if event.Text == restoredText {
+				restored, lost = false, 0
+			}
 		case api.EventClaude:
 			logged[claude.UUID(event.Claude)] = true
-			r.lost++
+			if !restored && isResult(event.Claude) {
+				lost++
+			}
 		case api.EventCheckpoint, api.EventPrepared:
-			r.lost = 0
+			restored, lost = false, 0
+		case api.EventRestore:
+			restored = true
 		default:
 		}
 	})
@@ -43,12 +53,15 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 		if err != nil && !errors.Is(err, session.ErrNotJSON) {
 			return err
 		}
+		if isResult(entry.JSON) {
+			lost++
+		}
 	}
 	if err := r.makeUp(transcript); err != nil {
 		return err
 	}
 	switch {
-	case r.restored && r.lost > 0 && transcript.Cut():
+	case restored && lost > 0:
 		return r.tellClaude(restoredText)
 	case len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted() || transcript.Abandoned()):
 		// A resumed process would take the turn for finished, or wait.
@@ -56,6 +69,9 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 	}
 	return nil
 }
+
+// isResult reports whether a line is the result of a tool, which may have changed files.
+func isResult(line []byte) bool { return bytes.Contains(line, []byte(`"tool_result"`)) }
 
 // restoredText tells Claude Code that its machine is another one.
 const restoredText = "The machine that you worked on is gone, and your work dir was made anew from its last checkpoint. Some of the latest changes to files may be missing, and whatever was outside of the work dir is. Look at the state of the files before you go on, and do again what is missing."
@@ -90,7 +106,8 @@ func (r *run) alreadyDone(transcript *claude.Transcript) (api.State, api.Event) 
 	if err := r.session.Move(api.Running, api.Event{Attempt: r.session.Record().Attempts}); err != nil {
 		return api.Interrupted, api.Event{Reason: "the volume cannot be written"}
 	}
-	return api.Succeeded, api.Event{Text: transcript.LastText()}
+	r.checkpoint(context.Background())
+	return r.delivered(api.Succeeded, api.Event{Text: transcript.LastText()})
 }
 
 // overLimit ends a session that has used up a limit before it even starts again.
@@ -107,7 +124,10 @@ func (r *run) overLimit() (api.State, api.Event, bool) {
 	default:
 		return "", api.Event{}, false
 	}
-	state, event := outcome(e)
+	if e.intent == none {
+		r.checkpoint(context.Background())
+	}
+	state, event := r.delivered(outcome(e))
 	return state, event, true
 }
 

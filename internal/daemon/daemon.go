@@ -90,6 +90,8 @@ type Daemon struct {
 	temporary *os.File
 	wake      chan struct{} // there may be something to start
 
+	alone bool // nobody else used the volume when it was last looked at; of sharing
+
 	mu       sync.Mutex
 	queue    queue
 	runs     map[string]*run
@@ -131,6 +133,7 @@ func (d *Daemon) Run(ctx context.Context) {
 	defer func() { _ = errors.Join(os.RemoveAll(d.temporary.Name()), d.temporary.Close()) }()
 	d.recover()
 	d.ended.Go(func() { d.housekeeping(ctx) })
+	d.ended.Go(func() { d.sharing(ctx) })
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
 	for {
@@ -138,7 +141,6 @@ func (d *Daemon) Run(ctx context.Context) {
 		select {
 		case <-d.wake:
 		case <-ticker.C:
-			d.share()
 		case <-ctx.Done():
 			d.interruptAll()
 			d.ended.Wait()
@@ -162,7 +164,6 @@ func (d *Daemon) recover() {
 			d.readmitLater(s, lookAgain)
 		}
 	}
-	d.share()
 }
 
 // readmit puts a session into the queue that belongs there, or ends it, unless another daemon has it.
@@ -173,6 +174,7 @@ func (d *Daemon) readmit(s *session.Session) error {
 		var conflict *session.StateError
 		switch {
 		case errors.As(err, &leased), errors.Is(err, session.ErrLost):
+			d.readmitLater(s, session.LeaseTime) // another daemon has it, and may die of it
 			return nil
 		case errors.Is(err, session.ErrDamaged):
 			d.broke(s, err)
@@ -265,8 +267,12 @@ func (d *Daemon) start() {
 		case err == nil:
 			go r.do()
 			continue
-		case errors.As(err, &conflict), errors.As(err, &leased), errors.Is(err, session.ErrLost):
-			d.done(r) // somebody stopped it at this moment, or another daemon has it
+		case errors.As(err, &leased), errors.Is(err, session.ErrLost):
+			d.done(r)
+			d.readmitLater(r.session, session.LeaseTime) // another daemon has it, and may die of it
+			continue
+		case errors.As(err, &conflict):
+			d.done(r) // somebody stopped it at this moment
 			continue
 		case errors.Is(err, session.ErrDamaged):
 			d.broke(r.session, err)

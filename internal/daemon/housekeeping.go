@@ -45,11 +45,14 @@ func (d *Daemon) prune(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !record.State.Ended() || record.Unheard || record.EndedAt == nil || time.Since(*record.EndedAt) < d.config.Retention {
+		if !d.old(&record) {
 			continue
 		}
 		place := d.place(&record, nil)
-		err := d.store.Remove(s)
+		err := d.store.Remove(s, d.old)
+		if conflict := (*session.StateError)(nil); errors.As(err, &conflict) {
+			continue // somebody has taken it up meanwhile
+		}
 		if err == nil {
 			err = errors.Join(d.mirrors.Forget(ctx, place.Source, record.ID), os.RemoveAll(d.dirs(record.ID).Root))
 			d.config.Models.Ledger.Forget(record.ID)
@@ -60,6 +63,11 @@ func (d *Daemon) prune(ctx context.Context) {
 		}
 		level("an old session is removed", contract.LogFieldSession, record.ID, "ended", record.EndedAt, contract.LogFieldError, err)
 	}
+}
+
+// old reports whether a session is to be removed.
+func (d *Daemon) old(record *session.Record) bool {
+	return record.State.Ended() && !record.Unheard && record.EndedAt != nil && time.Since(*record.EndedAt) >= d.config.Retention
 }
 
 // sweepWork removes work dirs of sessions that are no more.
@@ -75,12 +83,28 @@ func (d *Daemon) sweepWork() {
 	}
 }
 
+// sharing shares the volume with other daemons until ctx is done.
+func (d *Daemon) sharing(ctx context.Context) {
+	ticker := time.NewTicker(lookAgain)
+	defer ticker.Stop()
+	for {
+		d.share()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // share looks at what other daemons on the volume have done, and takes over what they have left.
 func (d *Daemon) share() {
 	d.takeMail()
-	if !d.store.Peers() {
+	alone := d.alone
+	if d.alone = !d.store.Peers(); d.alone && alone {
 		return
 	}
+	// Once more when the last of the others has gone: it may have left something.
 	changed, err := d.store.Changed()
 	if err != nil {
 		d.config.Logger.Warn("what other agents do cannot be seen", contract.LogFieldError, err)
@@ -113,8 +137,8 @@ func (d *Daemon) takeMail() {
 		}
 		err := d.takeOne(s, mail.Event)
 		var conflict *session.StateError
-		if err == nil || errors.As(err, &conflict) {
-			err = d.store.Delivered(mail)
+		if err == nil || errors.As(err, &conflict) && mail.Event.Type == api.EventStop {
+			err = d.store.Delivered(mail) // a message to a session that is being stopped is for when it has ended
 		}
 		var leased *session.LeasedError
 		if err != nil && !errors.As(err, &leased) {

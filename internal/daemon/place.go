@@ -24,7 +24,7 @@ import (
 const (
 	// checkpointTime bounds the checkpoint of a session that has ended. It has to fit, with all else, into the time
 	// between SIGTERM and SIGKILL of a task.
-	checkpointTime = 60 * time.Second
+	checkpointTime = 45 * time.Second
 	// deliveryTime bounds a delivery.
 	deliveryTime = 2 * time.Minute
 
@@ -139,7 +139,6 @@ func (r *run) prepare(ctx context.Context) error {
 
 // restore makes the work dir from the last checkpoint, or from what the session started from if there is none.
 func (r *run) restore(ctx context.Context, record *session.Record, event *api.Event) (err error) {
-	r.restored = true
 	if event.Checkpoint, err = r.daemon.mirrors.Restore(ctx, r.place); err != nil || event.Checkpoint != nil {
 		return err
 	}
@@ -210,12 +209,37 @@ func (c *checkpointing) end(hurry bool) {
 }
 
 // checkpoint saves the work dir. A failure costs no session: the next one may succeed.
+//
+// One that finds nothing changed is written down too if a tool has ended since the last one: whoever restores it need not
+// fear that something is missing.
 func (r *run) checkpoint(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTime)
 	defer cancel()
-	made, err := r.daemon.mirrors.Checkpoint(ctx, r.place)
-	if err == nil && made != nil {
-		err = r.session.Append(api.Event{Type: api.EventCheckpoint, Checkpoint: made})
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	r.mu.Lock()
+	changed := r.changed
+	r.changed = false
+	r.mu.Unlock()
+	err := r.session.Verify() // another agent's checkpoint must not be replaced
+	if err == nil {
+		var made *api.Checkpoint
+		made, err = r.daemon.mirrors.Checkpoint(ctx, r.place)
+		if made == nil && changed {
+			made = r.saved
+		}
+		if err == nil && made != nil {
+			r.saved = made
+			err = r.session.Append(api.Event{Type: api.EventCheckpoint, Checkpoint: made})
+		}
+	}
+	if err != nil && changed {
+		r.mu.Lock()
+		r.changed = true
+		r.mu.Unlock()
+	}
+	if errors.Is(err, session.ErrLost) {
+		return // which the run is told
 	}
 	text := ""
 	if err != nil {
@@ -228,21 +252,34 @@ func (r *run) checkpoint(ctx context.Context) {
 	r.unsaved = text
 }
 
-// deliver brings the work of a session that has ended to its origin.
-func (r *run) deliver() {
+// deliver brings the work of a session that has ended to its origin. It reports false if the agent went down meanwhile.
+func (r *run) deliver() bool {
 	record := r.session.Record()
-	if record.Repo == "" {
-		return
+	if record.Repo == "" || r.session.Verify() != nil {
+		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deliveryTime)
 	defer cancel()
+	go func() {
+		select {
+		case <-r.daemon.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	delivery := r.daemon.mirrors.Deliver(ctx, r.place, workspace.Request{Title: title(record.Prompt), Body: body(&record), Base: record.Base})
+	select {
+	case <-r.daemon.gone:
+		return delivery.Problem == ""
+	default:
+	}
 	if delivery == (api.Delivery{}) {
-		return
+		return true
 	}
 	if err := r.session.Append(api.Event{Type: api.EventDelivery, Delivery: &delivery}); err != nil {
 		r.log.Warn("a delivery is not in the session's events", contract.LogFieldError, err)
 	}
+	return true
 }
 
 // title is the first line of a prompt, fit for a commit.

@@ -32,6 +32,9 @@ func pause(times int) time.Duration {
 	return min(time.Second<<min(times-1, 10), time.Minute)
 }
 
+// lookAtClock is how often somebody who waits looks at the clock: a machine that was asleep does not count the time.
+const lookAtClock = time.Minute
+
 // readmitLater readmits a session after a pause, or as soon after it as the volume can be written. An earlier appointment
 // takes the place of a later one, as of a session that waited, was stopped and resumed, and was interrupted then. When
 // the daemon stops it leaves that to the next one.
@@ -44,13 +47,17 @@ func (d *Daemon) readmitLater(s *session.Session, pause time.Duration) {
 	}
 	d.later[s.ID()] = at
 	d.ended.Go(func() {
-		timer := time.NewTimer(pause)
+		timer := time.NewTimer(min(pause, lookAtClock))
 		defer timer.Stop()
 		for {
 			select {
 			case <-timer.C:
 			case <-d.gone:
 				return
+			}
+			if left := at.Round(0).Sub(time.Now().Round(0)); left > 0 {
+				timer.Reset(min(left, lookAtClock))
+				continue
 			}
 			d.mu.Lock()
 			ours := d.later[s.ID()].Equal(at)
@@ -98,6 +105,6 @@ func (d *Daemon) report(s *session.Session, err error) {
 	if record.State == api.Cancelled {
 		return // somebody's wish is neither a success nor a failure
 	}
-	tokens := record.Tokens.Input + record.Tokens.Output + record.Tokens.CacheRead + record.Tokens.CacheWrite
-	d.config.Metrics.SessionEnded(record.State == api.Succeeded, record.DurationSeconds, record.CostUSD, tokens)
+	since := record.Since()
+	d.config.Metrics.SessionEnded(record.State == api.Succeeded, since.Seconds, since.CostUSD, since.Tokens)
 }

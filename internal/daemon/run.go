@@ -44,11 +44,13 @@ type run struct {
 	result  *claude.Line // the last one of the turn that is going on or was the last
 	started bool         // it came as far as Claude Code
 
-	user     *claude.User
-	place    workspace.Place
-	restored bool   // the work dir was made anew from the volume
-	lost     int    // results of tools that came after the checkpoint that it was made from
-	unsaved  string // why the last checkpoint could not be made
+	user    *claude.User
+	place   workspace.Place
+	unsaved string // why the last checkpoint could not be made
+
+	saving  sync.Mutex // held while a checkpoint is made
+	saved   *api.Checkpoint
+	changed bool // a tool has ended since then; under mu
 }
 
 func newRun(d *Daemon, s *session.Session) *run {
@@ -205,10 +207,7 @@ func (r *run) watchEnd(ctx context.Context, cancelAll func()) {
 	case <-r.ends:
 		cancelAll()
 	case <-ctx.Done():
-		return
 	}
-	// A run that ends may still lose the session.
-	<-ctx.Done()
 }
 
 // ready makes everything ready for Claude Code to start: no earlier process is left, work dir and transcript are there, and
@@ -280,9 +279,20 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	if why != fenced {
 		r.checkpoint(context.Background())
 	}
-	state, event := outcome(r.ending(exit, record, r.open(claim)))
-	if state == api.Succeeded || state == api.Failed && event.Error.Code.Limit() {
-		r.deliver()
+	return r.delivered(outcome(r.ending(exit, record, r.open(claim))))
+}
+
+// delivered delivers the work of a session that has ended well, or at a limit. If the agent goes down meanwhile, the next one
+// sees to it, and then the session has ended.
+func (r *run) delivered(state api.State, event api.Event) (api.State, api.Event) {
+	if state != api.Succeeded && (state != api.Failed || !event.Error.Code.Limit()) {
+		return state, event
+	}
+	if why := r.why(); why == fenced || why == shutdown && r.session.Record().Repo != "" {
+		return outcome(ending{intent: why})
+	}
+	if !r.deliver() {
+		return outcome(ending{intent: shutdown})
 	}
 	return state, event
 }
@@ -412,6 +422,7 @@ func (r *run) hear(line *claude.Line) {
 	}
 	r.mu.Lock()
 	r.heard = time.Now()
+	r.changed = r.changed || isResult(line.JSON)
 	r.mu.Unlock()
 	switch line.Type {
 	case "command_lifecycle":

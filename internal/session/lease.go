@@ -156,8 +156,11 @@ func (s *Session) acquire() error {
 		}
 		if err := s.enter(claimed, stale); err != nil {
 			_ = s.log.rest()
+			s.transcript.close()
+			s.lease = claimed
+			s.removeLease()
 			s.lease = nil
-			return errors.Join(err, ignoreMissing(os.Remove(s.claimFile(next))))
+			return err
 		}
 		return nil
 	}
@@ -173,7 +176,7 @@ func (s *Session) enter(claimed *lease, stale bool) error {
 			}
 		}
 	}
-	if err := s.log.take(); err != nil {
+	if err := errors.Join(s.log.take(), s.transcript.take()); err != nil {
 		return err
 	}
 	if err := errors.Join(s.refresh(true), s.log.cut()); err != nil {
@@ -205,6 +208,12 @@ func (s *Session) swap(name string, epoch int) error {
 	}
 	_, err = io.Copy(to, from)
 	err = errors.Join(err, to.Sync(), to.Close())
+	if err == nil {
+		// Copying may have taken long: somebody else may have taken ours for stale.
+		if _, claimed := os.Lstat(s.claimFile(epoch + 1)); claimed == nil {
+			err = ErrLost
+		}
+	}
 	if err == nil {
 		err = os.Rename(temporary, path)
 	}

@@ -32,6 +32,7 @@ type eventLog struct {
 	torn    bool          // something may lie beyond size
 	syncing *time.Timer   // nil if everything is on the disk
 	grown   chan struct{} // closed and replaced when size grows
+	anew    int           // how often it was read from its beginning: what was there is not what is
 }
 
 func newLog(path string) *eventLog { return &eventLog{path: path, grown: make(chan struct{})} }
@@ -110,6 +111,9 @@ func (l *eventLog) grow(size int64, torn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.torn = torn
+	if size == 0 && l.size > 0 {
+		l.anew++
+	}
 	if size != l.size {
 		l.size = size
 		close(l.grown)
@@ -220,14 +224,27 @@ func (l *eventLog) extent() (int64, <-chan struct{}) {
 	return l.size, l.grown
 }
 
+// times returns how often the log was read from its beginning.
+func (l *eventLog) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.anew
+}
+
 // lines returns the log's lines from an index on. At the end of the log it asks more whether to wait for
 // further ones.
 func (l *eventLog) lines(ctx context.Context, from int, more func() bool) iter.Seq2[json.RawMessage, error] {
 	return func(yield func(json.RawMessage, error) bool) {
-		at := cursor{path: l.path, reader: bufio.NewReader(nil)}
+		at := cursor{path: l.path, reader: bufio.NewReader(nil), times: l.times()}
 		defer at.close()
 		for {
 			size, grown := l.extent()
+			if anew := l.times(); anew != at.times {
+				from = max(from, at.index)
+				at.close()
+				at.read, at.index, at.times = 0, 0, anew
+				continue
+			}
 			if !at.advance(size, from, yield) {
 				return
 			}
@@ -255,6 +272,7 @@ type cursor struct {
 	read   int64 // bytes
 	index  int   // lines
 	anew   bool  // the file was just opened once more
+	times  int   // how often the log had been read from its beginning
 }
 
 func (c *cursor) close() {

@@ -50,6 +50,8 @@ type Record struct {
 	Cuts        int       `json:"cuts"`         // how often Claude Code ended before its work was done, since then
 	LastEventAt time.Time `json:"last_event_at"`
 	LastReply   string    `json:"last_reply"` // id of the model's last message, which comes in several events
+
+	Before Totals `json:"before"` // what it had come to when it was last taken up again
 }
 
 // unheard is the record without what the events added up to.
@@ -132,6 +134,23 @@ func (r *Record) apply(event *api.Event) error {
 	return nil
 }
 
+// Totals are what a session has come to.
+type Totals struct {
+	Seconds float64 `json:"seconds"`
+	CostUSD float64 `json:"cost_usd"`
+	Tokens  int64   `json:"tokens"`
+}
+
+func (r *Record) totals() Totals {
+	return Totals{r.DurationSeconds, r.CostUSD, r.Tokens.Input + r.Tokens.Output + r.Tokens.CacheRead + r.Tokens.CacheWrite}
+}
+
+// Since returns what a session has come to since it was last asked for something.
+func (r *Record) Since() Totals {
+	now := r.totals()
+	return Totals{now.Seconds - r.Before.Seconds, now.CostUSD - r.Before.CostUSD, now.Tokens - r.Before.Tokens}
+}
+
 // charge adds up what a request to the model has cost. From the first one on, what Claude Code reckons does not count.
 func (r *Record) charge(request *api.Request) {
 	r.Metered = true
@@ -162,6 +181,7 @@ func (r *Record) move(event *api.Event) error {
 	switch to {
 	case api.Queued:
 		if from == "" || from.Ended() {
+			r.Before = r.totals()
 			r.AskedAt, r.AskTurns, r.AskSeconds, r.IdleStarts = event.Time, 0, 0, 0
 			r.EndedAt, r.Error, r.Result, r.StopAsked, r.Cuts = nil, nil, "", false, 0
 		}

@@ -37,6 +37,7 @@ type Session struct {
 	holders int
 	gone    chan struct{} // closed when another daemon has taken the session over
 	untidy  bool          // a crash has left something: the next owner removes it
+	removed bool          // it is no more
 }
 
 // ID is the session's id, a UUIDv7.
@@ -68,6 +69,9 @@ func (s *Session) Append(event api.Event) error {
 func (s *Session) write(do func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.removed {
+		return &StateError{ID: s.ID(), Err: errors.New("it was removed")}
+	}
 	if err := s.take(); err != nil {
 		return err
 	}
@@ -227,10 +231,12 @@ func (s *Session) append(events ...api.Event) error {
 	if err := s.log.append(lines, promise); err != nil {
 		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
 	}
-	if promise && !s.log.current() {
-		// It was taken over as we wrote: the line counts nowhere.
-		s.log.grow(s.record.LogSize, false)
-		return fmt.Errorf("writing an event of session %s: %w", s.ID(), s.lose())
+	if promise {
+		if err := s.verify(); err != nil {
+			// It was taken over as we wrote: the line may count nowhere.
+			s.log.grow(s.record.LogSize, true)
+			return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
+		}
 	}
 	after.noteLine(lines)
 	s.record = after

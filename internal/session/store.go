@@ -199,18 +199,19 @@ func (s *Store) Break(session *Session, why error) {
 	s.broken[session.ID()] = why
 }
 
-// Remove removes a session that has ended, with all that is on the volume of it.
-func (s *Store) Remove(session *Session) error {
-	release, err := session.Hold()
-	if err != nil {
-		return err
-	}
-	defer release()
-	if state := session.State(); !state.Ended() {
-		return &StateError{ID: session.ID(), Err: fmt.Errorf("it is %s and cannot be removed", state)}
-	}
+// Remove removes a session that has ended, with all that is on the volume of it, if it may go as it is now. The error is a
+// *StateError if it may not.
+func (s *Store) Remove(session *Session, may func(*Record) bool) error {
 	id, removed := session.ID(), s.path(spoolDir, oldPrefix+s.owner.ID+"."+session.ID())
-	if err := os.Rename(s.path(sessionsDir, id), removed); err != nil {
+	err := session.write(func() error {
+		if !session.record.State.Ended() || !may(&session.record) {
+			return &StateError{ID: id, Err: errors.New("it is not to be removed")}
+		}
+		err := os.Rename(s.path(sessionsDir, id), removed)
+		session.removed = err == nil
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -48,16 +48,31 @@ func (s *Session) KeepTranscript(at int64, part []byte) error {
 	return s.transcript.write(at, part)
 }
 
+// take opens the file for its owner, if it is there. It is not opened by its name later: then it may be another owner's.
+func (t *transcript) take() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	file, err := os.OpenFile(t.path, os.O_WRONLY, 0)
+	if err == nil {
+		t.file = file
+	}
+	return ignoreMissing(err)
+}
+
 func (t *transcript) write(at int64, part []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	fresh := false
 	if t.file == nil {
-		_, err := os.Lstat(t.path)
-		fresh = errors.Is(err, fs.ErrNotExist)
-		if t.file, err = os.OpenFile(t.path, os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
+		// With O_EXCL it is nobody else's.
+		file, err := os.OpenFile(t.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return ErrLost
+		}
+		if err != nil {
 			return err
 		}
+		t.file, fresh = file, true
 	}
 	info, err := t.file.Stat()
 	if err != nil {

@@ -135,6 +135,9 @@ func (g git) tool(ctx context.Context, what string, words ...string) (string, er
 	command := exec.CommandContext(ctx, words[0], words[1:]...)
 	command.Dir = g.dir
 	for _, name := range passedOn {
+		if len(g.before) > 0 && name != "PATH" {
+			continue // it runs as a session's user, who can read it: a proxy's address may hold a password
+		}
 		if value, found := os.LookupEnv(name); found {
 			command.Env = append(command.Env, name+"="+value)
 		}
