@@ -95,9 +95,10 @@ type Daemon struct {
 	mu       sync.Mutex
 	queue    queue
 	runs     map[string]*run
-	later    map[string]time.Time // when sessions are to be readmitted
-	problems map[string]string    // what keeps sessions from running, by the part that has it
-	failures map[string]int       // runs in a row that could not start Claude Code, by session
+	later    map[string]time.Time        // when sessions are to be readmitted
+	problems map[string]string           // what keeps sessions from running, by the part that has it
+	failures map[string]int              // runs in a row that could not start Claude Code, by session
+	foreign  map[string]*session.Session // sessions that another daemon has
 	stopping bool
 	gone     chan struct{} // closed when stopping
 	ended    sync.WaitGroup
@@ -108,6 +109,7 @@ func New(config Config, store *session.Store) (*Daemon, error) {
 	d := &Daemon{
 		config: config, store: store, wake: make(chan struct{}, 1), gone: make(chan struct{}),
 		runs: map[string]*run{}, later: map[string]time.Time{}, problems: map[string]string{}, failures: map[string]int{},
+		foreign: map[string]*session.Session{},
 	}
 	var err error
 	if d.disk, err = diskID(config.Work); err != nil {
@@ -174,7 +176,7 @@ func (d *Daemon) readmit(s *session.Session) error {
 		var conflict *session.StateError
 		switch {
 		case errors.As(err, &leased), errors.Is(err, session.ErrLost):
-			d.readmitLater(s, session.LeaseTime) // another daemon has it, and may die of it
+			d.isElsewhere(s)
 			return nil
 		case errors.Is(err, session.ErrDamaged):
 			d.broke(s, err)
@@ -269,7 +271,7 @@ func (d *Daemon) start() {
 			continue
 		case errors.As(err, &leased), errors.Is(err, session.ErrLost):
 			d.done(r)
-			d.readmitLater(r.session, session.LeaseTime) // another daemon has it, and may die of it
+			d.isElsewhere(r.session)
 			continue
 		case errors.As(err, &conflict):
 			d.done(r) // somebody stopped it at this moment

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -100,6 +101,7 @@ func (d *Daemon) sharing(ctx context.Context) {
 // share looks at what other daemons on the volume have done, and takes over what they have left.
 func (d *Daemon) share() {
 	d.takeMail()
+	d.takeOver()
 	alone := d.alone
 	if d.alone = !d.store.Peers(); d.alone && alone {
 		return
@@ -119,6 +121,28 @@ func (d *Daemon) share() {
 		}
 		if err := d.readmit(s); err != nil {
 			d.config.Logger.Warn("a session of another agent cannot be taken over", contract.LogFieldSession, s.ID(), contract.LogFieldError, err)
+		}
+	}
+}
+
+// isElsewhere notes that another daemon has a session.
+func (d *Daemon) isElsewhere(s *session.Session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.foreign[s.ID()] = s
+}
+
+// takeOver looks at the sessions that another daemon had: it may have let go of them, or have died.
+func (d *Daemon) takeOver() {
+	d.mu.Lock()
+	foreign := d.foreign
+	d.foreign = map[string]*session.Session{}
+	d.mu.Unlock()
+	for _, s := range foreign {
+		err := errors.Join(s.Refresh(), d.readmit(s))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // else it was removed
+			d.config.Logger.Warn("a session of another agent cannot be taken over", contract.LogFieldSession, s.ID(), contract.LogFieldError, err)
+			d.isElsewhere(s)
 		}
 	}
 }
