@@ -16,58 +16,75 @@ import (
 // catchUp brings the log and the transcript together: messages of the transcript that the log lacks are
 // added to it, and messages to the session that the transcript lacks are to be sent.
 func (r *run) catchUp(transcript *claude.Transcript) error {
-	logged, known := map[string]bool{}, 0
-	restored, lost := false, 0 // since the last checkpoint: the files were restored, and tools had ended before
+	past := past{logged: map[string]bool{}}
 	err := r.session.Each(func(event api.Event) {
-		switch event.Type {
-		case api.EventMessage:
-			known++
-			if !transcript.Has(event.MessageID) {
+		past.note(&event)
+		if event.Type == api.EventMessage {
+			has := transcript.Has(event.MessageID)
+			if r.sent[event.MessageID] = has; !has {
 				r.unsent = append(r.unsent, event)
 			}
-			r.sent[event.MessageID] = transcript.Has(event.MessageID)
-			if event.Text == restoredText {
-				restored, lost = false, 0
-			}
-		case api.EventClaude:
-			logged[claude.UUID(event.Claude)] = true
-			if !restored && isResult(event.Claude) {
-				lost++
-			}
-		case api.EventCheckpoint, api.EventPrepared:
-			restored, lost = false, 0
-		case api.EventRestore:
-			restored = true
-		default:
 		}
 	})
 	if err != nil {
 		return err
 	}
-	r.known = known
+	r.known = past.messages
 	for _, entry := range transcript.Entries() {
-		if logged[entry.UUID] {
+		if past.logged[entry.UUID] {
 			continue
 		}
 		err := r.session.Append(api.Event{Type: api.EventClaude, Claude: entry.JSON, Recovered: true})
 		if err != nil && !errors.Is(err, session.ErrNotJSON) {
 			return err
 		}
-		if isResult(entry.JSON) {
-			lost++
-		}
+		past.heard(entry.JSON)
 	}
 	if err := r.makeUp(transcript); err != nil {
 		return err
 	}
 	switch {
-	case restored && lost > 0:
+	case past.restored && past.results > 0:
 		return r.tellClaude(restoredText)
 	case len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted() || transcript.Abandoned()):
 		// A resumed process would take the turn for finished, or wait.
 		return r.tellClaude(claude.ContinueText)
 	}
 	return nil
+}
+
+// past is what a session's log says of what was before this run.
+type past struct {
+	logged   map[string]bool // what of Claude Code's is in it, by UUID
+	messages int
+	restored bool // the files were made anew since the last checkpoint, and nobody was told
+	results  int  // of tools that ended after that checkpoint, and before the files were made anew
+}
+
+func (p *past) note(event *api.Event) {
+	switch event.Type {
+	case api.EventMessage:
+		p.messages++
+		if event.Text == restoredText {
+			p.restored, p.results = false, 0
+		}
+	case api.EventClaude:
+		p.logged[claude.UUID(event.Claude)] = true
+		if !p.restored {
+			p.heard(event.Claude)
+		}
+	case api.EventCheckpoint, api.EventPrepared:
+		p.restored, p.results = false, 0
+	case api.EventRestore:
+		p.restored = true
+	default:
+	}
+}
+
+func (p *past) heard(line []byte) {
+	if isResult(line) {
+		p.results++
+	}
 }
 
 // isResult reports whether a line is the result of a tool, which may have changed files.

@@ -47,45 +47,54 @@ func (d *Daemon) readmitLater(s *session.Session, pause time.Duration) {
 	}
 	d.later[s.ID()] = at
 	d.ended.Go(func() {
-		timer := time.NewTimer(min(pause, lookAtClock))
-		defer timer.Stop()
-		for {
-			select {
-			case <-timer.C:
-			case <-d.gone:
-				return
-			}
-			if left := at.Round(0).Sub(time.Now().Round(0)); left > 0 {
-				timer.Reset(min(left, lookAtClock))
-				continue
-			}
-			d.mu.Lock()
-			ours := d.later[s.ID()].Equal(at)
-			if ours {
-				delete(d.later, s.ID())
-			}
-			d.mu.Unlock()
-			if !ours {
-				return
-			}
-			err := d.readmit(s)
-			if err == nil {
-				return
-			}
-			d.volumeFailed(err)
-			d.mu.Lock()
-			_, waits := d.later[s.ID()]
-			if !waits {
-				at = time.Now().Add(lookAgain)
-				d.later[s.ID()] = at
-			}
-			d.mu.Unlock()
-			if waits {
-				return
-			}
-			timer.Reset(lookAgain)
+		for again := true; again && d.waitUntil(at); {
+			at, again = d.keepAppointment(s, at)
 		}
 	})
+}
+
+// waitUntil waits until a time by the clock. It reports false if the daemon stops before.
+func (d *Daemon) waitUntil(at time.Time) bool {
+	for {
+		left := at.Round(0).Sub(time.Now().Round(0))
+		timer := time.NewTimer(max(0, min(left, lookAtClock)))
+		select {
+		case <-timer.C:
+		case <-d.gone:
+			timer.Stop()
+			return false
+		}
+		if left <= lookAtClock {
+			return true
+		}
+	}
+}
+
+// keepAppointment readmits a session, unless the appointment was given to another time. It returns the next one if it has to
+// be tried again.
+func (d *Daemon) keepAppointment(s *session.Session, at time.Time) (next time.Time, again bool) {
+	d.mu.Lock()
+	ours := d.later[s.ID()].Equal(at)
+	if ours {
+		delete(d.later, s.ID())
+	}
+	d.mu.Unlock()
+	if !ours {
+		return at, false
+	}
+	err := d.readmit(s)
+	if err == nil {
+		return at, false
+	}
+	d.volumeFailed(err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, waits := d.later[s.ID()]; waits {
+		return at, false
+	}
+	next = time.Now().Add(lookAgain)
+	d.later[s.ID()] = next
+	return next, true
 }
 
 // report writes the line of the log that the dashboard's queries read, if a session has ended, and err is nil.
