@@ -124,16 +124,14 @@ func (s *Store) sweep() error {
 			return fmt.Errorf("removing what was not accepted: %w", err)
 		}
 	}
-	for _, pattern := range []string{".*"} {
-		// What a crash left of files that were being written.
-		left, err := filepath.Glob(s.path(pattern))
-		if err != nil {
-			return err
-		}
-		for _, file := range left {
-			if info, err := os.Lstat(file); err == nil && info.Mode().IsRegular() && s.now().Sub(info.ModTime()) > LeaseTime {
-				_ = os.Remove(file)
-			}
+	// What a crash left of files that were being written.
+	left, err := filepath.Glob(s.path(".*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range left {
+		if info, err := os.Lstat(file); err == nil && info.Mode().IsRegular() && s.now().Sub(info.ModTime()) > LeaseTime {
+			_ = os.Remove(file)
 		}
 	}
 	return nil
