@@ -52,8 +52,14 @@ func run(ctx context.Context, args []string) error {
 	return command.Run()
 }
 
+// release is the version where the build knows of none, as in the image: -ldflags "-X main.release=…".
+var release string
+
 // version is what the build recorded: the module's version, or the commit of a local build.
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version
 	}
