@@ -261,6 +261,8 @@ type SpendReport struct {
 	Spend
 	Days   map[string]float64 `json:"days" doc:"US dollars by day, of this month and the last"`
 	Models map[string]float64 `json:"models" doc:"US dollars by model, of this month"`
+
+	EstimatedUSD float64 `json:"estimated_usd,omitempty" doc:"What of this month's is estimated: requests that a crash of the agent cut off, or that another agent has under way"`
 }
 
 // Volume is the room on the volume, in bytes.

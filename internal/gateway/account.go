@@ -14,6 +14,7 @@ type line struct {
 	Session string `json:"s,omitempty"`
 	Model   string `json:"m,omitempty"` // that of the reply, once it is known
 	Cost    nano   `json:"n"`           // so far, in billionths of a US dollar
+	Reserve nano   `json:"r,omitempty"` // what counts until it has ended, if that is more: of the first line
 	Final   bool   `json:"f,omitempty"`
 	Forget  bool   `json:"forget,omitempty"` // the session is deleted
 }
@@ -23,6 +24,7 @@ type account struct {
 	Days     map[string]nano `json:"days"`
 	Models   map[string]nano `json:"models"`
 	Sessions map[string]nano `json:"sessions"`
+	Largest  map[string]nano `json:"largest,omitempty"` // request of a session that has ended
 
 	open map[string]line // requests that have not ended, by id
 	file progress        // of another owner
@@ -39,7 +41,7 @@ type sums struct {
 const sumsVersion = 1
 
 func newAccount() *account {
-	return &account{Days: map[string]nano{}, Models: map[string]nano{}, Sessions: map[string]nano{}, open: map[string]line{}}
+	return &account{Days: map[string]nano{}, Models: map[string]nano{}, Sessions: map[string]nano{}, Largest: map[string]nano{}, open: map[string]line{}}
 }
 
 // apply takes a line into account.
@@ -53,18 +55,33 @@ func (a *account) apply(next line) {
 		return // the line that began it is lost
 	}
 	if known {
-		a.add(last, -last.Cost)
-		next.Day, next.Session = last.Day, last.Session
+		a.add(last, -last.counted())
+		next.Day, next.Session, next.Reserve = last.Day, last.Session, last.Reserve
 		if next.Model == "" {
 			next.Model = last.Model
 		}
 	}
-	next.Cost = max(0, min(next.Cost, most))
-	a.add(next, next.Cost)
+	next.Cost, next.Reserve = max(0, min(next.Cost, most)), min(next.Reserve, most)
+	a.add(next, next.counted())
 	if next.Final {
+		a.enlarge(next.Session, next.Cost)
 		delete(a.open, next.ID)
 	} else {
 		a.open[next.ID] = next
+	}
+}
+
+// counted is what a line adds to the sums.
+func (n line) counted() nano {
+	if n.Final {
+		return n.Cost
+	}
+	return max(n.Cost, n.Reserve)
+}
+
+func (a *account) enlarge(session string, n nano) {
+	if session != "" && n > a.Largest[session] {
+		a.Largest[session] = n
 	}
 }
 
@@ -93,6 +110,7 @@ func (a *account) forget(session string) {
 		}
 	}
 	delete(a.Sessions, session)
+	delete(a.Largest, session)
 }
 
 // plus adds the sums of another account.
@@ -102,6 +120,9 @@ func (a *account) plus(b *account) {
 			addTo(pair[0], name, n)
 		}
 	}
+	for session, n := range b.Largest {
+		a.enlarge(session, n)
+	}
 }
 
 // ended is a copy without the requests that have not ended.
@@ -109,7 +130,7 @@ func (a *account) ended() *account {
 	b := newAccount()
 	b.plus(a)
 	for _, each := range a.open {
-		b.add(each, -each.Cost)
+		b.add(each, -each.counted())
 	}
 	return b
 }

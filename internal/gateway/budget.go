@@ -14,9 +14,11 @@ type charge struct {
 	ledger *Ledger
 	id     string
 	month  string
-	line   line      // the latest
-	worst  nano      // what it may come to
-	noted  time.Time // when a line was last written
+	line   line // the latest
+	worst  nano // what it may come to
+	// reserve counts on the volume until it has ended: a daemon that is killed never says what it came to.
+	reserve nano
+	noted   time.Time // when a line was last written
 }
 
 // order is a request that wants to leave.
@@ -72,14 +74,24 @@ func money(usd float64) string {
 	return fmt.Sprintf("$%.2f", usd)
 }
 
-// admit lets a request leave, once that cannot take spend further over a limit than by this request. Where a limit
-// is reached, the error is an exceededError. While requests under way might reach it together with this one, it
-// waits, in order of arrival: waits is called once then, with the limit's scope. The request goes in any case when it
-// is the only one under its limits, or spend would never come near them. Requests of other daemons on the volume count
-// with what they have cost so far, as of the last refreshEvery: each daemon may go over by a request. When admit returns without error, the
-// request is noted on the volume with its estimate. ctx ends the wait, by its cause.
+// admit lets a request leave, once that cannot take spend further over a limit than by this request. Under each of its
+// limits, what counts as spent is what has ended, and the reserve of each request on the volume that another daemon has
+// not ended: of one that lives, or one that was killed. The rule is:
+//
+//   - What counts as spent has reached a limit: the request is refused, with an exceededError.
+//   - No other request of this daemon is under way below the limits: it goes, whatever it may come to. So max_tokens
+//     far above what is left keeps nobody from it.
+//   - Others are, and together with them at their worst it might reach a limit: it waits for them to end, in order of
+//     arrival; waits is called once then, with the limit's scope.
+//
+// When admit returns without error, the request is noted on the volume with its estimate and its reserve. ctx ends the
+// wait, by its cause.
 func (l *Ledger) admit(ctx context.Context, o order, waits func(Scope)) (*charge, error) {
-	l.refresh()
+	every := refreshEvery
+	if l.near(o) {
+		every = 0
+	}
+	l.refresh(every)
 	c, err := l.reserve(ctx, o, waits)
 	if err != nil {
 		return nil, err
@@ -89,13 +101,20 @@ func (l *Ledger) admit(ctx context.Context, o order, waits func(Scope)) (*charge
 	}
 	written := make(chan error, 1)
 	l.lock.Lock()
-	l.write(c.month, c.line, written)
+	l.write(c.month, c.first(), written)
 	l.lock.Unlock()
 	if err := <-written; err != nil {
 		c.end("", 0)
 		return nil, &noteError{err}
 	}
 	return c, nil
+}
+
+// near reports whether less than a fifth of a limit is left: then what other daemons have noted is read anew.
+func (l *Ledger) near(o order) bool {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return slices.ContainsFunc(l.scopes(o), func(s scope) bool { return l.spentIn(s) > s.limit/5*4 })
 }
 
 func (l *Ledger) reserve(ctx context.Context, o order, waits func(Scope)) (*charge, error) {
@@ -225,10 +244,45 @@ func (l *Ledger) begin(o order) *charge {
 	c := &charge{
 		ledger: l, id: l.prefix + strconv.Itoa(l.number), month: month, worst: max(o.worst, o.estimate), noted: l.now(),
 	}
+	c.reserve = min(c.worst, l.reserveFor(o))
 	c.line = line{ID: c.id, Day: day, Session: o.session, Model: o.model, Cost: o.estimate}
 	l.charges[c.id] = c
 	l.month(month).own.apply(c.line)
 	return c
+}
+
+// reserveFor is the input's estimate and as much as the largest request of the session has cost, or that of any
+// session if it has none. Nothing is known before the first one: then it is the worst.
+func (l *Ledger) reserveFor(o order) nano {
+	var largest, others nano
+	for _, m := range l.months {
+		for a := range m.accounts() {
+			largest = max(largest, a.Largest[o.session])
+		}
+	}
+	for _, m := range l.months {
+		if largest > 0 {
+			break
+		}
+		for a := range m.accounts() {
+			for _, n := range a.Largest {
+				others = max(others, n)
+			}
+		}
+	}
+	switch largest = max(largest, others); largest {
+	case 0:
+		return max(o.worst, o.estimate)
+	default:
+		return o.estimate + largest
+	}
+}
+
+// first is the line with which the request leaves.
+func (c *charge) first() line {
+	first := c.line
+	first.Reserve = c.reserve
+	return first
 }
 
 // figure says what the request has cost so far, and what it may come to. It is written at most once a second, or at
@@ -309,6 +363,9 @@ func (l *Ledger) compact(name string, m *month) {
 	s := &sums{account: *m.own.ended()}
 	var text []byte
 	for _, each := range m.own.open {
+		if c := l.charges[each.ID]; c != nil {
+			each.Reserve = c.reserve
+		}
 		text = append(text, each.encode()...)
 	}
 	m.journal = len(text)

@@ -223,3 +223,72 @@ func TestWhatALimitSays(t *testing.T) {
 		}
 	}
 }
+
+// A daemon that is killed again and again in the middle of its requests does not take the bill further over a limit
+// than by one request, though it never learns what they came to.
+func TestKilledRequestsCountAtTheirReserve(t *testing.T) {
+	const price, budget, day = dollar / 20, dollar / 10, dollar
+	rows := map[string]struct {
+		sessions int
+		limit    nano
+		limits   Limits
+	}{
+		"a session": {1, budget, Limits{}},
+		"four":      {4, 0, Limits{DayUSD: 1}},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			dir, at := t.TempDir(), newClock("2026-05-10 12:00")
+			orderOf := func(number int) order {
+				return order{session: fmt.Sprint(number % row.sessions), model: "m", limit: row.limit, estimate: price / 10, worst: price * 3}
+			}
+			var bill nano
+			known, err := openAt(t, dir, "first", row.limits, at).admit(t.Context(), orderOf(0), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			known.end("m", price)
+			bill += price
+			for life := range 100 {
+				l := openAt(t, dir, fmt.Sprint("life-", life), row.limits, at)
+				for number := range row.sessions {
+					hurried, stop := context.WithCancel(t.Context())
+					_, err := l.admit(hurried, orderOf(number), func(Scope) { stop() })
+					stop()
+					if err == nil {
+						bill += price // in full, though the ledger never hears of it
+					} else if limit := refused(err); limit != (Limit{}) {
+						if most := max(row.limit, fromUSD(row.limits.DayUSD)) + price; bill > most {
+							t.Errorf("the bill is %v, and %v at most was due", bill.usd(), most.usd())
+						}
+						if report := l.Report(); report.EstimatedUSD <= 0 || report.EstimatedUSD > report.MonthUSD {
+							t.Errorf("estimated: $%v of $%v", report.EstimatedUSD, report.MonthUSD)
+						}
+						return
+					}
+				}
+			}
+			t.Errorf("the limit is never reached: the bill is %v", bill.usd())
+		})
+	}
+}
+
+// Near a limit, what another daemon has noted a moment ago counts.
+func TestNearALimitOthersAreRead(t *testing.T) {
+	dir, at := t.TempDir(), newClock("2026-05-10 12:00")
+	one, two := openAt(t, dir, "one", Limits{DayUSD: 1}, at), openAt(t, dir, "two", Limits{DayUSD: 1}, at)
+	spend := func(l *Ledger, session string, cost nano) {
+		leave(t, l, session, "m", dollar/100).end("m", cost)
+		leave(t, l, session, "m", 1) // which is written after it
+	}
+	spend(two, "b", dollar*9/10)
+	spend(one, "a", dollar/10)
+	at.add(refreshEvery)
+	one.refresh(refreshEvery)
+	if _, err := one.admit(t.Context(), order{session: "a", model: "m", estimate: 1, worst: 1}, nil); refused(err).Scope != ScopeDay {
+		t.Errorf("after reading the other's: %v", err)
+	}
+	if _, err := two.admit(t.Context(), order{session: "b", model: "m", estimate: 1, worst: 1}, nil); refused(err).Scope != ScopeDay {
+		t.Errorf("near the limit, without waiting: %v", err)
+	}
+}

@@ -35,7 +35,8 @@ type Limits struct {
 // The line of a request that leaves has been written, but not synced, before it leaves: a SIGKILL of the daemon
 // loses nothing of it. All later lines are written in order by one goroutine, so that no stream waits for the
 // volume; a SIGKILL loses no more than the last second of a reply. Once a second, what was written is synced: that
-// is what a crash of the machine can lose. A request whose last line is missing counts with its last figure.
+// is what a crash of the machine can lose. A request of another owner whose last line is missing counts with its
+// reserve, or its last figure if that is more; the report says how much of the spend is such an estimate.
 type Ledger struct {
 	limits struct{ day, month nano }
 	now    func() time.Time
@@ -110,7 +111,7 @@ func period(t time.Time) (day, month string) {
 
 // Spend returns what was spent today and this month, with the limits.
 func (l *Ledger) Spend() api.Spend {
-	l.refresh()
+	l.refresh(refreshEvery)
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	return l.spend()
@@ -126,7 +127,7 @@ func (l *Ledger) spend() api.Spend {
 
 // Report returns Spend, and spend by day, of this month and the last, and by model, of this month.
 func (l *Ledger) Report() api.SpendReport {
-	l.refresh()
+	l.refresh(refreshEvery)
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	r := api.SpendReport{Spend: l.spend(), Days: map[string]float64{}, Models: map[string]float64{}}
@@ -134,8 +135,14 @@ func (l *Ledger) Report() api.SpendReport {
 	now := l.now().UTC()
 	_, this := period(now)
 	_, last := period(now.AddDate(0, 0, -now.Day()))
+	var estimated nano
 	for name, m := range l.months {
 		for a := range m.accounts() {
+			if a != m.own && name == this {
+				for _, each := range a.open {
+					estimated += each.counted()
+				}
+			}
 			if name == this || name == last {
 				for day, sum := range a.Days {
 					days[day] += sum
@@ -148,6 +155,7 @@ func (l *Ledger) Report() api.SpendReport {
 			}
 		}
 	}
+	r.EstimatedUSD = estimated.usd()
 	for day, sum := range days {
 		r.Days[day] = sum.usd()
 	}
@@ -159,7 +167,7 @@ func (l *Ledger) Report() api.SpendReport {
 
 // Session returns what a session has spent, in US dollars, requests under way included as far as they are known.
 func (l *Ledger) Session(id string) float64 {
-	l.refresh()
+	l.refresh(refreshEvery)
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	return l.spentSession(id).usd()

@@ -48,10 +48,10 @@ func openAt(t testing.TB, dir, owner string, limits Limits, c *clock) *Ledger {
 	return l
 }
 
-// leave lets a request leave that asks for a model.
+// leave lets a request leave that asks for a model, and comes to its estimate at the worst.
 func leave(t testing.TB, l *Ledger, session, model string, estimate nano) *charge {
 	t.Helper()
-	c, err := l.admit(t.Context(), order{session: session, model: model, estimate: estimate, worst: 10 * estimate}, nil)
+	c, err := l.admit(t.Context(), order{session: session, model: model, estimate: estimate, worst: estimate}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// refreshEvery is how often other owners' files are looked at, at most.
+	// refreshEvery is how often other owners' files are looked at, far from the limits.
 	refreshEvery = 10 * time.Second
 	// monthsKept is how many months are read: a session's own limit does not reach back further.
 	monthsKept = 13
@@ -309,15 +309,15 @@ func (n *news) into(a *account) *account {
 	return a
 }
 
-// refresh reads what other owners have written, if it is time. A file that cannot be read now is read later.
-func (l *Ledger) refresh() {
+// refresh reads what other owners have written, if the last time is so long ago. A file that cannot be read now is read later.
+func (l *Ledger) refresh(every time.Duration) {
 	if l.writer == nil || !l.refreshing.TryLock() {
 		return
 	}
 	defer l.refreshing.Unlock()
 	now := l.now().UTC()
 	l.lock.Lock()
-	due := now.Sub(l.refreshed) >= refreshEvery || now.Before(l.refreshed)
+	due := now.Sub(l.refreshed) >= every || now.Before(l.refreshed)
 	if due {
 		l.refreshed = now
 	}
