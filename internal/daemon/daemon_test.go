@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -316,6 +317,48 @@ func TestWhatCannotBeStarted(t *testing.T) {
 	a.await(id, api.Succeeded)
 	if all := a.events(id); !strings.Contains(all, `"type":"restore"`) {
 		t.Errorf("it was not restored:\n%s", all)
+	}
+}
+
+// A session whose checkpoint is gone with its work dir does not begin anew as though nothing had been.
+func TestASessionWithoutItsCheckpointIsLost(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 1).start()
+	id := a.create("reply 1")
+	a.await(id, api.Succeeded)
+	if a.get(id).Checkpoint == "" {
+		t.Fatal("it has no checkpoint")
+	}
+	must(t, os.RemoveAll(filepath.Join(a.dir, "work", id, "tree")))
+	must(t, os.RemoveAll(a.mirrors.Dir()))
+	a.send(id, "reply 2")
+	if record := a.await(id, api.Failed); record.Error.Code != api.CodeWorkspaceLost || !strings.Contains(record.Error.Message, "backup") {
+		t.Errorf("the error is %v", record.Error)
+	}
+	if _, err := os.Stat(filepath.Join(a.dir, "work", id, "tree")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it has begun anew: %v", err)
+	}
+}
+
+// An agent that finds another one's checkpoint has lost its session, and stores nothing.
+func TestARunEndsWhenItsCheckpointIsOvertaken(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 1).start()
+	gate := filepath.Join(t.TempDir(), "gate")
+	id := a.create("wait " + gate)
+	a.await(id, api.Running)
+	refs, err := filepath.Glob(filepath.Join(a.mirrors.Dir(), "*.git"))
+	if err != nil || len(refs) != 1 {
+		t.Fatal(refs, err)
+	}
+	ref := filepath.Join(refs[0], "refs", "berth", id)
+	later := strings.Repeat("1", 40) + "\n"
+	must(t, os.MkdirAll(filepath.Dir(ref), 0o700))
+	must(t, os.WriteFile(ref, []byte(later), 0o600))
+	must(t, os.WriteFile(gate, nil, 0o600))
+	a.await(id, api.Interrupted)
+	if text, err := os.ReadFile(ref); err != nil || string(text) != later {
+		t.Errorf("the checkpoint is %q, %v", text, err)
 	}
 }
 

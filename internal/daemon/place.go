@@ -107,7 +107,9 @@ func (r *run) prepare(ctx context.Context) error {
 	record := r.session.Record()
 	r.place = r.daemon.place(&record, r.user)
 	if record.Prepared && record.Disk == r.daemon.disk {
-		if _, err := os.Lstat(r.dirs.Tree); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(r.dirs.Tree); err == nil {
+			return r.daemon.mirrors.Resume(ctx, r.place)
+		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -137,10 +139,14 @@ func (r *run) prepare(ctx context.Context) error {
 	return r.session.Append(event)
 }
 
-// restore makes the work dir from the last checkpoint, or from what the session started from if there is none.
+// restore makes the work dir from the last checkpoint, or from what the session started from if there never was one.
 func (r *run) restore(ctx context.Context, record *session.Record, event *api.Event) (err error) {
 	if event.Checkpoint, err = r.daemon.mirrors.Restore(ctx, r.place); err != nil || event.Checkpoint != nil {
 		return err
+	}
+	if record.Checkpoint != "" {
+		return api.Errorf(api.CodeWorkspaceLost, "the session's files are lost: its checkpoint %s is not on the volume any more; bring %s back from a backup, or start another session",
+			record.Checkpoint, r.daemon.mirrors.Dir())
 	}
 	again := r.place
 	if record.Base != "" {
@@ -240,6 +246,11 @@ func (r *run) checkpoint(ctx context.Context) {
 	}
 	if errors.Is(err, session.ErrLost) {
 		return // which the run is told
+	}
+	if errors.Is(err, workspace.ErrOvertaken) {
+		r.log.Warn("no checkpoint was made", contract.LogFieldError, err)
+		r.end(fenced)
+		return
 	}
 	text := ""
 	if err != nil {

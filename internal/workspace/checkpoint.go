@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -31,8 +30,9 @@ func (rightID) check(id string) error {
 
 // Checkpoint saves the state of a place's tree in the mirror, as refs/berth/<id>. It returns nil if nothing has
 // changed since the last one. The session may go on meanwhile, and nothing of its repository is changed. What
-// cannot be saved is named in LeftOut. Errors wrap ctx's, or are an *api.Error with the code workspace_lost if the tree
-// is gone; after any error the last checkpoint is as it was.
+// cannot be saved is named in LeftOut. Errors wrap ctx's, or ErrOvertaken if the last checkpoint is not this run's (see
+// Resume), or are an *api.Error with the code workspace_lost if the tree is gone; after any error the last checkpoint is as
+// it was.
 func (m *Mirrors) Checkpoint(ctx context.Context, place Place) (*api.Checkpoint, error) {
 	began := time.Now()
 	if err := sessionID.check(place.ID); err != nil {
@@ -86,7 +86,7 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 
 // save brings what was captured to the mirror, unless it is there already.
 func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured) (*api.Checkpoint, error) {
-	last, err := r.sessionRef(ctx, "refs/berth/"+place.ID)
+	last, err := r.last(ctx, place.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (r *mirror) newScratch(ctx context.Context, s *scratch) error {
 	if err := s.place.own(s.place.Scratch); err != nil {
 		return err
 	}
-	last, err := r.sessionRef(ctx, "refs/berth/"+s.place.ID)
+	last, err := r.last(ctx, s.place.ID)
 	if err != nil || last == "" {
 		return err
 	}
@@ -175,23 +175,6 @@ func writeCommit(ctx context.Context, maker git, c *captured, date string) (stri
 	fmt.Fprintf(&text, "author berth <noreply@localhost> %s\ncommitter berth <noreply@localhost> %s\n\nCheckpoint\n", date, date)
 	maker.stdin = text.String()
 	return maker.line(ctx, "hash-object", "-t", "commit", "-w", "--stdin")
-}
-
-// sessionRef reads a ref of the mirror; nothing if there is none. Almost always it is a file of its own, and then
-// that is one operation on the volume.
-func (r *mirror) sessionRef(ctx context.Context, name string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(r.path, filepath.FromSlash(name)))
-	if oid := strings.TrimSpace(string(text)); err == nil && commitID.MatchString(oid) {
-		return oid, nil
-	}
-	if !r.exists() {
-		return "", nil
-	}
-	oid, err := r.git().line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
-	if ctx.Err() != nil || fatal(err) && r.mend() != nil {
-		return "", err
-	}
-	return oid, nil
 }
 
 // checkpointGone saves the files of a session that has lost its repository. The commits of the last checkpoint are all that is

@@ -36,7 +36,7 @@ type Mirrors struct {
 	mu     sync.Mutex
 	fetch  map[string]*fetching    // by path
 	places map[string]*placeLocked // by scratch directory
-	stored map[string]string       // checkpoints that this process stored, by mirror and session
+	known  map[string]*known       // by mirror and session
 
 	suspects map[string]bool // scratch directories of trees whose repositories turned out to be broken
 }
@@ -78,7 +78,7 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	}
 	return &Mirrors{
 		dir: dir, config: config, log: logger,
-		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, stored: map[string]string{}, suspects: map[string]bool{},
+		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, suspects: map[string]bool{},
 	}
 }
 

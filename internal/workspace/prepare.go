@@ -42,6 +42,9 @@ func (m *Mirrors) Prepare(ctx context.Context, place Place) (base string, err er
 		return "", err
 	}
 	defer fresh.remove()
+	if _, err := r.begin(ctx, place.ID); err != nil {
+		return "", explain(ctx, what, err)
+	}
 	if err := r.update(ctx, from); err != nil {
 		if from.kind == local && ctx.Err() == nil && !isRepository(from.text) {
 			return "", notRepository(from.text)
@@ -131,6 +134,7 @@ func (r *mirror) cloneTo(ctx context.Context, fresh *fresh, place Place, from ad
 	if err := r.copyObjects(ctx, fresh, wanted); err != nil {
 		return "", err
 	}
+	r.saw(place.ID, wanted)
 	if err := fresh.writeRefs(r.remoteRefs(tips)); err != nil {
 		return "", err
 	}

@@ -92,21 +92,22 @@ func (r *mirror) restore(ctx context.Context, place Place) (*api.Checkpoint, err
 	if err := r.copyObjects(ctx, fresh, wanted); err != nil {
 		return nil, err
 	}
-	known, err := fresh.fill(ctx, commit)
+	r.know(place.ID, &known{commit: commit, whole: true}) // git could read all of it
+	about, err := fresh.fill(ctx, commit)
 	if err != nil {
 		return nil, err
 	}
-	if err := fresh.fillNested(ctx, known, 1); err != nil {
+	if err := fresh.fillNested(ctx, about, 1); err != nil {
 		return nil, err
 	}
-	if err := fresh.handOver(ctx, known.Base); err != nil {
+	if err := fresh.handOver(ctx, about.Base); err != nil {
 		return nil, err
 	}
 	if err := fresh.remember(ctx, commit); err != nil {
 		return nil, err
 	}
 	tree, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", commit+":tree")
-	return &api.Checkpoint{Commit: commit, Tree: tree, Head: known.Commit, LeftOut: known.LeftOut}, err
+	return &api.Checkpoint{Commit: commit, Tree: tree, Head: about.Commit, LeftOut: about.LeftOut}, err
 }
 
 // originAddress is what a clone is told of its origin.

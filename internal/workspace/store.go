@@ -28,10 +28,10 @@ func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last str
 		return err
 	}
 	defer func() { unlock(shared) }()
-	// The last checkpoint is known to be whole if it was stored by this process; else the mirror checks that nothing
-	// is missing that the new one needs. That reads all of its packs' indexes, many small reads on the volume.
-	if last == s.last && r.knows(id, last) {
-		err = r.storePack(ctx, s, commit, last)
+	// If this process knows what the mirror has whole, it need not look; else the mirror checks that nothing is missing that
+	// the new one needs. That reads all of its packs' indexes, many small reads on the volume.
+	if has := r.has(id, last); len(has) > 0 && last == s.last {
+		err = r.storePack(ctx, s, commit, has)
 	} else {
 		err = r.storeObjects(ctx, s, commit, last)
 	}
@@ -44,45 +44,28 @@ func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last str
 	if commit, err = then(); err != nil {
 		return err
 	}
-	name := "refs/berth/" + id
-	if err := r.writeRef(name, commit); errors.Is(err, os.ErrExist) {
+	now := &known{commit: last, next: commit}
+	r.know(id, now)
+	if err := r.moveRef(id, now); errors.Is(err, os.ErrExist) {
 		// Somebody was killed over it, for a session has one owner at a time.
 		unlock(shared)
 		if shared, err = r.use(ctx, true); err != nil {
 			return err
 		}
 		r.removeLocks()
-		if err := r.writeRef(name, commit); err != nil {
+		if err := r.moveRef(id, now); err != nil {
 			return err
 		}
 	} else if err != nil {
 		return err
 	}
-	r.know(id, commit)
+	r.know(id, &known{commit: commit, whole: true})
 	if last == "" {
 		if damaged, _ := r.damaged(id); damaged != "" {
 			return os.Remove(damaged)
 		}
 	}
 	return nil
-}
-
-// knows reports whether a checkpoint was stored by this process.
-func (r *mirror) knows(id, commit string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return commit != "" && r.stored[r.path+" "+id] == commit
-}
-
-// know remembers a checkpoint; or forgets it, if it is empty.
-func (r *mirror) know(id, commit string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if commit == "" {
-		delete(r.stored, r.path+" "+id)
-	} else {
-		r.stored[r.path+" "+id] = commit
-	}
 }
 
 // make makes an empty mirror for a checkpoint whose mirror is gone.
@@ -109,23 +92,14 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 			have = append(have, tip.oid)
 		}
 	}
-	there, err := kinds(ctx, s.git(), have)
+	known, err := s.exclude(ctx, have)
 	if err != nil {
 		return err
 	}
-	var known strings.Builder
-	for _, oid := range have {
-		if there[oid] != "" {
-			known.WriteString("^" + oid + "\n")
-			if oid == last {
-				known.WriteString(excludeTree(last))
-			}
-		}
-	}
 	from := s.git()
-	from.stdin = commit + "\n" + known.String()
+	from.stdin = commit + "\n" + known
 	err = pipe(ctx, from, packObjects, r.git(), indexPack)
-	if err == nil || ctx.Err() != nil || known.Len() == 0 {
+	if err == nil || ctx.Err() != nil || known == "" {
 		return err
 	}
 	r.log.Warn("sending a mirror all of a checkpoint, for it seems to be damaged", "path", r.path, "err", err)
@@ -137,12 +111,33 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 	return err
 }
 
-// excludeTree names the files of a checkpoint as what need not be packed: git looks at the trees of a commit only if a
-// wanted one descends from it.
-func excludeTree(commit string) string { return "^" + commit + "^{tree}\n" }
+// exclude names objects as what need not be packed, as far as they are there. The trees of what the files are
+// like are named too: git looks at that of a commit only if a wanted one descends from it, and under the same path.
+func (s *scratch) exclude(ctx context.Context, have []string) (string, error) {
+	there, err := kinds(ctx, s.git(), have)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, oid := range have {
+		if there[oid] == "" {
+			continue
+		}
+		text.WriteString("^" + oid + "\n")
+		if oid == s.last || oid == s.base {
+			text.WriteString("^" + oid + "^{tree}\n")
+		}
+	}
+	return text.String(), nil
+}
 
 // storePack does the same with few operations on the volume: the pack is made and checked on local disk, and copied.
-func (r *mirror) storePack(ctx context.Context, s *scratch, commit, last string) error {
+// What is in has need not be in the pack.
+func (r *mirror) storePack(ctx context.Context, s *scratch, commit string, has []string) error {
+	known, err := s.exclude(ctx, has)
+	if err != nil {
+		return err
+	}
 	temporary, err := os.MkdirTemp(r.config.Temporary, "berth-pack-*")
 	if err != nil {
 		return err
@@ -155,7 +150,7 @@ func (r *mirror) storePack(ctx context.Context, s *scratch, commit, last string)
 		return err
 	}
 	from, to := s.git(), git{dir: "/", env: []string{"GIT_DIR=" + temporary}, config: []string{"core.fsync=none", "pack.writeReverseIndex=false"}}
-	from.stdin = commit + "\n^" + last + "\n" + excludeTree(last)
+	from.stdin = commit + "\n" + known
 	if err := pipe(ctx, from, packNew, to, []string{"index-pack", "--stdin"}); err != nil {
 		return err
 	}
@@ -189,29 +184,4 @@ func (r *mirror) copyPack(path string) error {
 		_ = os.Remove(to.Name()) // or it is removed later
 	}
 	return err
-}
-
-// writeRef sets a ref of the mirror as `git update-ref` does, in a tenth of the operations on the volume. The error is
-// os.ErrExist if somebody else has it locked.
-func (r *mirror) writeRef(name, oid string) error {
-	path := filepath.Join(r.path, filepath.FromSlash(name))
-	lock, err := os.OpenFile(path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			lock, err = os.OpenFile(path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	_, err = lock.WriteString(oid + "\n")
-	err = errors.Join(err, lock.Sync(), lock.Close())
-	if err == nil {
-		err = os.Rename(path+".lock", path)
-	}
-	if err != nil {
-		_ = os.Remove(path + ".lock") // the next one removes it
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }

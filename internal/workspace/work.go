@@ -167,7 +167,7 @@ func (m *Mirrors) Forget(ctx context.Context, source Source, id string) error {
 		return err
 	}
 	defer unlock(shared)
-	r.know(id, "")
+	r.know(id, nil)
 	g := r.git()
 	g.stdin = "delete refs/berth/" + id + "\ndelete refs/delivered/" + id + "\n"
 	_, err = g.run(ctx, "update-ref", "--stdin")
