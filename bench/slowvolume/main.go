@@ -154,7 +154,7 @@ func (b *bench) operations(counted []counts) {
 			return cmp.Or(cmp.Compare(part.counts[y], part.counts[x]), cmp.Compare(x, y))
 		})
 		for _, name := range names {
-			fmt.Printf("  %-14s %7.1f\n", name, float64(part.counts[name])/float64(b.turns))
+			fmt.Printf("  %-18s %7.1f\n", name, float64(part.counts[name])/float64(b.turns))
 		}
 	}
 }

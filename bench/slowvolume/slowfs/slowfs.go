@@ -156,8 +156,16 @@ func (s *slow) wait(caller *fuse.Caller, kind string) {
 	}
 }
 
-// program is the name of a process (proc(5)).
+// program is the name of a process (proc(5)); of git's, with what it was asked to do.
 func program(pid uint32) string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	words := strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
+	if err == nil && filepath.Base(words[0]) == "git" {
+		for words = words[1:]; len(words) > 2 && (words[0] == "-c" || words[0] == "-C"); {
+			words = words[2:]
+		}
+		return strings.TrimSpace("git " + strings.Join(words[:min(len(words), 1)], ""))
+	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
 		return "-"
