@@ -68,10 +68,11 @@ func (a *agent) checkSteps(id string, wanted []string) {
 	}
 }
 
-// steps returns the steps whose results a log has, and checks that it has each use of a tool with one result at most.
+// steps returns the steps whose results a log has, and checks that it has each use of a tool with one result at most. Claude Code
+// that is ended in the middle of a step may write down that the step was cut off: that is its result, and the model knows.
 func (a *agent) steps(id string) (took []string) {
 	a.t.Helper()
-	uses, results := map[string]int{}, map[string]int{}
+	uses, results, numbers := map[string]int{}, map[string]int{}, map[string]string{}
 	did := regexp.MustCompile(`did (\d+)\.`)
 	for _, event := range a.events(id) {
 		if event.Type != api.EventClaude {
@@ -89,8 +90,10 @@ func (a *agent) steps(id string) (took []string) {
 		var blocks []struct {
 			Type    string          `json:"type"`
 			ID      string          `json:"id"`
+			Input   json.RawMessage `json:"input"`
 			Use     string          `json:"tool_use_id"`
 			Content json.RawMessage `json:"content"`
+			IsError bool            `json:"is_error"`
 		}
 		if json.Unmarshal(line.Message.Content, &blocks) != nil {
 			continue
@@ -99,10 +102,16 @@ func (a *agent) steps(id string) (took []string) {
 			switch block.Type {
 			case "tool_use":
 				uses[block.ID]++
+				if found := did.FindSubmatch(block.Input); found != nil {
+					numbers[block.ID] = string(found[1])
+				}
 			case "tool_result":
 				results[block.Use]++
 				if found := did.FindSubmatch(block.Content); found != nil {
 					took = append(took, string(found[1]))
+				} else if number := numbers[block.Use]; number != "" && block.IsError {
+					a.t.Logf("step %s was cut off: %s", number, block.Content)
+					took = append(took, number)
 				}
 			}
 		}
