@@ -21,6 +21,7 @@ const long = `touch began; (setsid nohup sh -c 'for i in $(seq 3000); do sleep 0
 // The rows of the table of how Claude Code ends, as one hands in a task and waits: each ends in the right state, with
 // the right error, and with the right exit status of `berth run`.
 func TestEndings(t *testing.T) {
+	t.Parallel()
 	// What a session has in its environment is looked through for the key at the end, as is everything on the volume.
 	work := scripted.Use(scripted.Bash("env > environment; echo a >> file; cat file"))
 	for name, c := range map[string]struct {
@@ -126,6 +127,7 @@ func lookFurther(t *testing.T, name string, a *agent, session *api.Session) {
 // Somebody stops a session in the middle of a command, or while the model thinks: what Claude Code exits with says
 // nothing then.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	for name, steps := range map[string][]scripted.Step{
 		"in a tool":  {scripted.Use(scripted.Bash(long))},
 		"in a model": {{Text: "never", Delay: 5 * time.Minute}},
@@ -164,6 +166,7 @@ func TestStop(t *testing.T) {
 
 // Somebody else ends Claude Code, or its reaper: the session goes on by itself.
 func TestEndedFromOutside(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		signal syscall.Signal
 		reaper bool

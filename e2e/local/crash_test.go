@@ -18,11 +18,12 @@ import (
 	"berth/internal/scripted"
 )
 
-const crashes = 20
+const crashes = 12
 
 // The daemon is killed at random moments of one session, again and again, and started on the same volume each time. The
 // session succeeds, every step of it is in the log once, and nothing is left over.
 func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
@@ -132,6 +133,7 @@ func (a *agent) steps(id string) (took []string) {
 
 // An orderly stop interrupts a session, and the next daemon goes on with it.
 func TestStoppedAndStartedAgain(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{
 		scripted.Use(scripted.Bash("echo did 0.")), scripted.Use(scripted.Bash("test -e began && echo did 1. && exit; " + long)),
 		scripted.Use(scripted.Bash("echo did 2.")), scripted.Text("Done."),
@@ -165,6 +167,7 @@ func TestStoppedAndStartedAgain(t *testing.T) {
 // The daemon is killed twice in a row before the model has replied to the process that took the turn up again. Claude
 // Code by itself would wait for a message then, for ever.
 func TestKilledBeforeTheNextReply(t *testing.T) {
+	t.Parallel()
 	asked := make(chan struct{}, 100)
 	a := newAgent(t, scripted.Options{
 		Scripts: []scripted.Script{{Steps: []scripted.Step{

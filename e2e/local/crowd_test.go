@@ -17,6 +17,7 @@ import (
 // The daemon is killed while some sessions run and others wait: all succeed, those that wait in the order in which they
 // came, and what somebody stopped stays stopped.
 func TestKilledWithMany(t *testing.T) {
+	t.Parallel()
 	const count, places = 6, 2
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -58,6 +59,7 @@ func TestKilledWithMany(t *testing.T) {
 
 // The daemon is killed as soon as it has said that it will end a session: the session does not come back.
 func TestKilledAfterAStop(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{scripted.Use(scripted.Bash(long))}}}})
 	session := a.create(api.NewSession{Prompt: "do it"})
 	a.awaitBegan(session.ID)
@@ -74,6 +76,7 @@ func TestKilledAfterAStop(t *testing.T) {
 
 // The daemon is killed as soon as it has accepted a message: the next one sees to it that it is answered.
 func TestKilledAfterAMessage(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{
 		scripted.Use(scripted.Bash("test -e began && exit; " + long)), scripted.Text("I was told: {{prompts}}"), scripted.Text("I was told: {{prompts}}"),
 	}}}})

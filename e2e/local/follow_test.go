@@ -24,6 +24,7 @@ import (
 
 // A follower whose connection is cut at random bytes sees every event once, in order.
 func TestFollowerThatIsCutOff(t *testing.T) {
+	t.Parallel()
 	var steps []scripted.Step
 	for number := range 30 {
 		steps = append(steps, scripted.Use(scripted.Bash(fmt.Sprintf("head -c 20000 /dev/zero | tr '\\0' x; echo did %d.", number))))
@@ -66,6 +67,7 @@ func TestFollowerThatIsCutOff(t *testing.T) {
 // One that does not read at all slows nothing: the session ends while megabytes wait for the follower, more than what lies
 // between the two can hold.
 func TestFollowerThatDoesNotRead(t *testing.T) {
+	t.Parallel()
 	const size, count = 1 << 20, 12
 	var steps []scripted.Step
 	for number := range count {

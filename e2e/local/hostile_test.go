@@ -127,6 +127,7 @@ func (x *target) badRepos(t *testing.T) map[string]badRepo {
 
 // What a person may type: each gets one line and an exit status, and nothing else happens.
 func TestHostileCommandLines(t *testing.T) {
+	t.Parallel()
 	x := newTarget(t)
 	wrongToken := t.TempDir()
 	endpoint, err := api.ReadEndpoint(x.data)

@@ -15,6 +15,7 @@ import (
 // A message in the middle of a turn is answered by the process that runs; one after the end starts another, which knows
 // everything.
 func TestSend(t *testing.T) {
+	t.Parallel()
 	seen := make(chan scripted.Request, 100)
 	step := func(text string) func(scripted.Request) scripted.Step {
 		return func(r scripted.Request) scripted.Step {
@@ -60,6 +61,7 @@ func TestSend(t *testing.T) {
 
 // Messages that come at about the moment of the end are answered all the same, each once.
 func TestSendAtTheEnd(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{scripted.Text("I was told: {{prompts}}")}}}})
 	session := a.create(api.NewSession{Prompt: "message 0"})
 	for number := 1; number <= 10; number++ {

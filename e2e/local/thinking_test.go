@@ -16,6 +16,7 @@ import (
 // Somebody else ends Claude Code while the model thinks, twice in a row, so that the process that took the turn up again
 // has had no reply. What it exits with, and what the transcript ends with, differs; the session succeeds all the same.
 func TestEndedFromOutsideInAModelWait(t *testing.T) {
+	t.Parallel()
 	for name, signal := range map[string]syscall.Signal{"SIGINT": syscall.SIGINT, "SIGTERM": syscall.SIGTERM, "SIGKILL": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			asked := make(chan struct{}, 100)
@@ -55,6 +56,7 @@ func TestEndedFromOutsideInAModelWait(t *testing.T) {
 
 // Somebody ends Claude Code as it starts, before it has written anything down.
 func TestEndedAsItStarts(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{scripted.Text("Done.")}}}})
 	session := a.create(api.NewSession{Prompt: "do it"})
 	a.until(session.ID, func(event api.Event) bool { return event.State == api.Running })

@@ -286,6 +286,7 @@ func TestVolumeThatCannotBeWritten(t *testing.T) {
 
 // Without Claude Code nothing starts; if it goes away later, sessions wait for it.
 func TestVolumeWithoutClaude(t *testing.T) {
+	t.Parallel()
 	a := plannedAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: []scripted.Step{scripted.Text("Done.")}}}})
 	link := filepath.Join(filepath.Dir(programs.cli), ".claude-of-a-test")
 	t.Cleanup(func() { _ = os.Remove(link) })
