@@ -33,11 +33,10 @@ type Mirrors struct {
 	config MirrorConfig
 	log    *slog.Logger
 
-	mu      sync.Mutex
-	fetch   map[string]*fetching    // by path
-	places  map[string]*placeLocked // by scratch directory
-	known   map[string]*known       // by mirror and session
-	origins map[string]*fetched     // by path
+	mu     sync.Mutex
+	fetch  map[string]*fetching    // by path
+	places map[string]*placeLocked // by scratch directory
+	known  map[string]*known       // by mirror and session
 
 	suspects map[string]bool // scratch directories of trees whose repositories turned out to be broken
 }
@@ -79,7 +78,7 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	}
 	return &Mirrors{
 		dir: dir, config: config, log: logger,
-		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, origins: map[string]*fetched{}, suspects: map[string]bool{},
+		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, suspects: map[string]bool{},
 	}
 }
 
