@@ -81,6 +81,9 @@ func (n line) counted() nano {
 
 func (a *account) enlarge(session string, n nano) {
 	if session != "" && n > a.Largest[session] {
+		if a.Largest == nil { // sums that an older agent wrote
+			a.Largest = map[string]nano{}
+		}
 		a.Largest[session] = n
 	}
 }
