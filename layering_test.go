@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"berth/internal/options":       {"berth/internal/contract"},
 	"berth/internal/contract":      {},
 	"berth/internal/doctest":       {},
+	"berth/internal/image":         {},
 	"berth/image/bill":             {},
 	"berth/bench/synth":            {},
 	"berth/bench/agent":            {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
