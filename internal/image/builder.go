@@ -122,7 +122,8 @@ func (b Builder) save(ctx context.Context, image, file string) error {
 func (b Builder) run(ctx context.Context, progress io.Writer, words ...string) error {
 	program := b.command(ctx, words...)
 	last := &lastLine{}
-	program.Stdout, program.Stderr = io.MultiWriter(progress, last), io.MultiWriter(progress, last)
+	both := io.MultiWriter(progress, last)
+	program.Stdout, program.Stderr = both, both // the same one, so that it is written to by one goroutine
 	return b.explain(ctx, program.Run(), last.String(), words[0])
 }
 
