@@ -3,7 +3,8 @@
 // Command slowvolume measures what a slow volume costs: a session on a repository of many files, with the real Claude
 // Code CLI and a scripted model that takes a second for each reply, once with the volume in a directory and once with
 // the same kind of directory in which every operation takes 5 ms longer, in turns. It prints the times, their ratio,
-// and how many operations on the volume a turn takes. It needs root, /dev/fuse and the CLI (`make setup`).
+// and how many operations on the volume a turn takes. What a client of NFS does not ask its server takes no longer. It
+// needs root, /dev/fuse and the CLI (`make setup`).
 package main
 
 import (
@@ -14,13 +15,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
+	"berth/bench/harness"
 	"berth/internal/scripted"
 )
 
@@ -31,7 +32,16 @@ const target = 1.10
 type settings struct {
 	rounds, turns, messages, files int
 	delay, cached, think           time.Duration
-	berthd                         string
+	flush, changes                 bool
+}
+
+// bench is what the measurements share.
+type bench struct {
+	settings
+	dir      string // a temporary directory on the local disk
+	repo     string // each agent has a copy of it
+	programs harness.Programs
+	model    string // the scripted model's URL
 }
 
 func main() {
@@ -44,7 +54,8 @@ func main() {
 	// NFS remembers attributes for three seconds at least (nfs(5), acregmin), and other FUSE file systems for one.
 	flag.DurationVar(&set.cached, "cached", time.Second, "how long the kernel remembers the slow volume's names and attributes")
 	flag.DurationVar(&set.think, "think", time.Second, "how long the model takes for a reply")
-	flag.StringVar(&set.berthd, "berthd", "", "the program to measure; it is built if left out")
+	flag.BoolVar(&set.flush, "flush", false, "have each closing of a file take longer, too, as if all had been written to")
+	flag.BoolVar(&set.changes, "changes", false, "commit something to the origin before each session, so that it has to fetch")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := measure(ctx, set)
@@ -68,7 +79,7 @@ func measure(ctx context.Context, set settings) (err error) {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	model, err := scripted.New(scripted.Options{Scripts: []scripted.Script{b.script()}, Key: key})
+	model, err := scripted.New(scripted.Options{Scripts: []scripted.Script{b.script()}, Key: harness.Key})
 	if err != nil {
 		return err
 	}
@@ -124,7 +135,7 @@ func (b *bench) compare(ctx context.Context, fast, slow *agent) error {
 		}
 		fmt.Printf("  %-13s  slow %.2f s, fast %.2f s, %d operations\n", what, times[slow].Seconds(), times[fast].Seconds(), operations.total())
 	}
-	s, f := median(slowed).Seconds(), median(plain).Seconds()
+	s, f := harness.Median(slowed).Seconds(), harness.Median(plain).Seconds()
 	fmt.Printf("slow : fast volume, medians of %d\n  %.2f s : %.2f s = %.3f            target ≤ %.2f\n", b.rounds, s, f, s/f, target)
 	b.operations(counted)
 	return nil
@@ -159,11 +170,6 @@ func (b *bench) operations(counted []counts) {
 	}
 }
 
-func median(times []time.Duration) time.Duration {
-	times = slices.Sorted(slices.Values(times))
-	return times[len(times)/2]
-}
-
 // script edits a few files in each reply.
 func (b *bench) script() scripted.Script {
 	var steps []scripted.Step
@@ -182,8 +188,8 @@ func (b *bench) script() scripted.Script {
 	return scripted.Script{Name: "work", Steps: append(steps, scripted.Text("Done."))}
 }
 
-// prepare makes the repository, and builds the program if none is named.
-func (b *bench) prepare(ctx context.Context) error {
+// prepare makes the repository, and builds the programs.
+func (b *bench) prepare(ctx context.Context) (err error) {
 	b.repo = filepath.Join(b.dir, "repository")
 	line := "Nothing in this file means anything, but there has to be something in it to be read and written.\n"
 	for number := range b.files {
@@ -195,22 +201,16 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	commands := [][]string{
+	for _, command := range [][]string{
 		{"git", "-C", b.repo, "init", "--quiet"},
 		{"git", "-C", b.repo, "add", "--all"},
 		{"git", "-C", b.repo, "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "-m", "Begin"},
-	}
-	if b.berthd == "" {
-		b.berthd = filepath.Join(b.dir, "berthd")
-		commands = append(commands, []string{"go", "build", "-o", b.berthd, "./cmd/berthd"})
-	}
-	for _, command := range commands {
-		if output, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%v: %w: %s", command, err, output)
+	} {
+		if err = run(ctx, command...); err != nil {
+			return err
 		}
 	}
-	cli, err := filepath.Abs(filepath.Join("node_modules", ".bin", "claude"))
-	b.cli = cli
+	b.programs, err = harness.Build(ctx, b.dir)
 	return err
 }
 

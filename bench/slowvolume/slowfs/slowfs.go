@@ -33,10 +33,23 @@ type Volume struct {
 	slow   *slow
 }
 
-// Mount mounts a directory once more, in a temporary directory, with so much time added to each operation. cached is
-// how long the kernel may answer for names and attributes itself, as a client of NFS does for some seconds; 0 has it
-// ask each time. Mounts that earlier programs left when they were killed are taken away first.
-func Mount(directory string, delay, cached time.Duration) (*Volume, error) {
+// Options say how slow a volume is.
+type Options struct {
+	// Delay is the time that is added to each operation.
+	Delay time.Duration
+
+	// Cached is how long the kernel may answer for names, also those that are not there, and attributes itself, as a
+	// client of NFS does for some seconds; 0 has it ask each time.
+	Cached time.Duration
+
+	// Flush has closing a file be an operation. FUSE is asked each time; an NFS server is not, it is sent what was
+	// written and is not there yet, and FUSE has been sent that already.
+	Flush bool
+}
+
+// Mount mounts a directory once more, in a temporary directory, and slowly. Mounts that earlier programs left when they
+// were killed are taken away first.
+func Mount(directory string, options Options) (*Volume, error) {
 	if err := sweep(); err != nil {
 		return nil, err
 	}
@@ -53,8 +66,10 @@ func Mount(directory string, delay, cached time.Duration) (*Volume, error) {
 		return nil, errors.Join(err, os.Remove(base))
 	}
 	v.slow = &slow{
-		RawFileSystem: fs.NewNodeFS(root, &fs.Options{EntryTimeout: &cached, AttrTimeout: &cached, NullPermissions: true}),
-		delay:         delay, kinds: map[string]int{}, programs: map[string]int{},
+		RawFileSystem: fs.NewNodeFS(root, &fs.Options{
+			EntryTimeout: &options.Cached, AttrTimeout: &options.Cached, NegativeTimeout: &options.Cached, NullPermissions: true,
+		}),
+		flush: options.Flush, delay: options.Delay, kinds: map[string]int{}, programs: map[string]int{},
 	}
 	v.server, err = fuse.NewServer(v.slow, v.Path, &fuse.MountOptions{
 		DirectMountStrict: true, FsName: name, Name: name, AllowOther: true, // sessions have users of their own
@@ -137,6 +152,7 @@ func remove(base string) error {
 // slow delays and counts.
 type slow struct {
 	fuse.RawFileSystem
+	flush bool
 
 	mu              sync.Mutex
 	delay           time.Duration

@@ -16,11 +16,11 @@ import (
 )
 
 // mount mounts a new directory. Where this machine does not let us, it sees that nothing is left of the attempt.
-func mount(t *testing.T, delay time.Duration) (v *slowfs.Volume, directory string) {
+func mount(t *testing.T, delay, cached time.Duration) (v *slowfs.Volume, directory string) {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	directory = t.TempDir()
-	v, err := slowfs.Mount(directory, delay, 0)
+	v, err := slowfs.Mount(directory, slowfs.Options{Delay: delay, Cached: cached, Flush: true})
 	if err == nil {
 		return v, directory
 	}
@@ -46,7 +46,7 @@ func left(t *testing.T) {
 
 func TestOperationsAreSlowAndCounted(t *testing.T) {
 	const delay = 20 * time.Millisecond
-	v, directory := mount(t, delay)
+	v, directory := mount(t, delay, 0)
 	if v == nil {
 		return
 	}
@@ -85,8 +85,34 @@ func TestOperationsAreSlowAndCounted(t *testing.T) {
 	left(t)
 }
 
+// A name that is not there is asked for once, as long as the kernel may remember it.
+func TestMissingNamesAreRemembered(t *testing.T) {
+	v, _ := mount(t, 0, time.Hour)
+	if v == nil {
+		return
+	}
+	for range 3 {
+		if _, err := os.Stat(filepath.Join(v.Path, "none")); !os.IsNotExist(err) {
+			t.Error(err)
+		}
+	}
+	if counts, _ := v.Counts(); counts["lookup"] != 1 {
+		t.Errorf("it was %v", counts)
+	}
+	if err := os.WriteFile(filepath.Join(v.Path, "none"), []byte("text"), 0o600); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(v.Path, "none")); string(text) != "text" || err != nil {
+		t.Errorf("it has %q, %v", text, err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	left(t)
+}
+
 func TestCloseWhileInUse(t *testing.T) {
-	v, _ := mount(t, 0)
+	v, _ := mount(t, 0, 0)
 	if v == nil {
 		return
 	}
@@ -104,11 +130,11 @@ func TestCloseWhileInUse(t *testing.T) {
 // A program that is killed leaves its mount; the next one takes it away, and leaves that of one that runs.
 func TestMountsOfKilledProgramsAreTakenAway(t *testing.T) {
 	if directory := os.Getenv("SLOWFS_TEST_MOUNT"); directory != "" {
-		v, err := slowfs.Mount(directory, 0, 0)
+		v, err := slowfs.Mount(directory, slowfs.Options{})
 		fmt.Println(v.Path, err)
 		select {}
 	}
-	v, directory := mount(t, 0)
+	v, directory := mount(t, 0, 0)
 	if v == nil {
 		return
 	}
@@ -128,7 +154,7 @@ func TestMountsOfKilledProgramsAreTakenAway(t *testing.T) {
 	if said != "<nil>" {
 		t.Fatalf("it said %q", line)
 	}
-	next, err := slowfs.Mount(directory, 0, 0)
+	next, err := slowfs.Mount(directory, slowfs.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
