@@ -42,4 +42,9 @@ func lockFile(ctx context.Context, path string, exclusive bool) (*os.File, error
 	}
 }
 
-func unlock(file *os.File) { _ = file.Close() } // nothing was written
+// unlock ends a lock at once. To close the file would not do: a process that is just being started has a copy of it until it
+// becomes another program, and with the copy the lock.
+func unlock(file *os.File) {
+	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // closing it does it, too, a moment later
+	_ = file.Close()                                   // nothing was written
+}
