@@ -182,12 +182,12 @@ func writeCommit(ctx context.Context, maker git, c *captured, date string) (stri
 func (r *mirror) checkpointGone(ctx context.Context, id string, s *scratch, c *captured, last string) (*api.Checkpoint, error) {
 	var parents []string
 	if last != "" {
-		if known, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", last+"^{tree}"); err != nil || known == c.wrapper {
+		if known, err := r.bare(last).line(ctx, "rev-parse", "--verify", "--end-of-options", last+"^{tree}"); err != nil || known == c.wrapper {
 			return nil, err
 		}
 		parents = []string{last}
 		if before, err := r.readAbout(ctx, last); err == nil && before.Gone {
-			all, err := r.git().line(ctx, "rev-parse", last+"^@")
+			all, err := r.bare(last).line(ctx, "rev-parse", last+"^@")
 			if err != nil {
 				return nil, err
 			}
@@ -203,7 +203,7 @@ func (r *mirror) checkpointGone(ctx context.Context, id string, s *scratch, c *c
 	commit := files
 	err = r.storeThen(ctx, s, id, files, last, func() (string, error) {
 		c.parents = append(c.parents, parents...)
-		commit, err = writeCommit(ctx, r.git(), c, date)
+		commit, err = writeCommit(ctx, r.bare(c.wrapper), c, date)
 		return commit, err
 	})
 	return &api.Checkpoint{Commit: commit, Tree: c.tree, LeftOut: c.about.LeftOut}, err

@@ -19,7 +19,7 @@ const id = "01890a5d-ac96-774b-bcce-b302099a8057"
 // mirrors are those of a new volume.
 func mirrors(t *testing.T) *workspace.Mirrors {
 	t.Helper()
-	return workspace.NewMirrors(filepath.Join(t.TempDir(), "repos"), workspace.MirrorConfig{})
+	return workspace.NewMirrors(filepath.Join(t.TempDir(), "repos"), workspace.MirrorConfig{Temporary: t.TempDir()})
 }
 
 // place is a new one of the session id.

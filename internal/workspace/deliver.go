@@ -121,7 +121,7 @@ func (r *mirror) push(ctx context.Context, from address, place Place, commit str
 	if there != expected {
 		return fmt.Errorf("somebody else has pushed to %s of %s", place.Branch, from.text)
 	}
-	output, err := r.network(ctx, r.git(), from, "push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no",
+	output, err := r.network(ctx, r.bare(commit), from, "push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no",
 		"--force-with-lease="+branch+":"+expected, "--", from.text, commit+":"+branch)
 	if err != nil {
 		return gitSaid(err, output)
@@ -134,7 +134,7 @@ func (r *mirror) contains(ctx context.Context, commit, other string) bool {
 	if !commitID.MatchString(other) {
 		return false
 	}
-	_, err := r.git().run(ctx, "merge-base", "--is-ancestor", other, commit)
+	_, err := r.bare(commit).run(ctx, "merge-base", "--is-ancestor", other, commit)
 	return err == nil
 }
 

@@ -55,7 +55,7 @@ func (m *Mirrors) Diff(ctx context.Context, place Place, base string) (patch str
 		if commit == "" {
 			return "", lost("the session's files in %s are gone, and there is no checkpoint of them: nobody can tell what it changed", place.Tree)
 		}
-		g, tree = r.git(), commit+":tree"
+		g, tree = r.bare(commit), commit+":tree"
 	}
 	patch, err = patchOf(ctx, g, base, tree, place.Tree)
 	if err != nil {

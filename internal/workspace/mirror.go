@@ -32,6 +32,7 @@ type mirror struct {
 type fetching struct {
 	free  chan struct{}
 	began time.Time // of the last one that succeeded
+	says  *origin   // what the origin said then; nil if it was not heard
 }
 
 // mirror finds the mirror of a source. It looks at the address alone: the origin may be gone.
@@ -90,9 +91,9 @@ func (r *mirror) use(ctx context.Context, alone bool) (*os.File, error) {
 
 func (r *mirror) base() string { return strings.TrimSuffix(r.path, ".git") }
 
-// update makes the mirror, or brings it up to date with its origin. Callers of one process that wait for each other
-// share a fetch, if it began after they asked.
-func (r *mirror) update(ctx context.Context, from address) error {
+// update makes the mirror, or brings it up to date with its origin, and returns what that says; nil if it was not heard.
+// Callers of one process that wait for each other share a fetch, if it began after they asked.
+func (r *mirror) update(ctx context.Context, from address) (*origin, error) {
 	asked := time.Now()
 	r.mu.Lock()
 	turn := r.fetch[r.path]
@@ -104,21 +105,51 @@ func (r *mirror) update(ctx context.Context, from address) error {
 	select {
 	case turn.free <- struct{}{}:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	defer func() { <-turn.free }()
 	if turn.began.After(asked) {
-		return nil
+		return turn.says, nil
 	}
 	began := time.Now()
-	if err := r.updateLocked(ctx, from); err != nil {
-		return err
+	says, err := r.updateNow(ctx, from)
+	if err != nil {
+		return nil, err
 	}
-	turn.began = began
-	return nil
+	turn.began, turn.says = began, says
+	return says, nil
 }
 
-func (r *mirror) updateLocked(ctx context.Context, from address) error {
+func (r *mirror) updateNow(ctx context.Context, from address) (*origin, error) {
+	if r.from == "" {
+		return nil, r.locked(ctx, func() error { return r.ensure(ctx) })
+	}
+	// What a clone or a fetch brings is not older than what is said before it. So the origin is asked first.
+	says, err := r.ask(ctx, from)
+	if err != nil || r.upToDate(says) {
+		return says, err
+	}
+	return says, r.locked(ctx, func() error {
+		if !r.exists() {
+			return r.create(ctx, from)
+		}
+		if err := r.mend(); err != nil {
+			return err
+		}
+		err := r.fetchInto(ctx, from, says.head)
+		if err == nil || ctx.Err() != nil || errors.As(err, new(*originError)) {
+			return err
+		}
+		if _, gone := r.ask(ctx, from); gone != nil {
+			return gone
+		}
+		r.log.Warn("repairing a mirror", "path", r.path, "origin", r.from, "err", err)
+		return r.repair(ctx, from)
+	})
+}
+
+// locked does something that nobody else does to the mirror at once.
+func (r *mirror) locked(ctx context.Context, do func() error) error {
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make the directory of mirrors: %w", err)
 	}
@@ -127,21 +158,7 @@ func (r *mirror) updateLocked(ctx context.Context, from address) error {
 		return err
 	}
 	defer unlock(held)
-	if r.from == "" {
-		return r.ensure(ctx)
-	}
-	if !r.exists() {
-		return r.create(ctx, from)
-	}
-	if err := r.mend(); err != nil {
-		return err
-	}
-	err = r.fetchInto(ctx, from)
-	if err == nil || ctx.Err() != nil || errors.As(err, new(*originError)) {
-		return err
-	}
-	r.log.Warn("repairing a mirror", "path", r.path, "origin", r.from, "err", err)
-	return r.repair(ctx, from)
+	return do()
 }
 
 // originError is a failure of the origin, rather than of the mirror.
@@ -149,54 +166,19 @@ type originError struct{ error }
 
 func (e *originError) Unwrap() error { return e.error }
 
-// fetchInto fetches branches and tags into an existing mirror.
-func (r *mirror) fetchInto(ctx context.Context, from address) error {
+// fetchInto fetches branches and tags into an existing mirror, whose HEAD is to be the origin's.
+func (r *mirror) fetchInto(ctx context.Context, from address, head string) error {
 	shared, err := r.use(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer unlock(shared)
-	// Only ls-remote tells the default branch. It goes beside the fetch, so that nobody waits for it; its failure
-	// also tells whose fault it is.
-	type answer struct {
-		head string
-		err  error
-	}
-	asked := make(chan answer, 1)
-	go func() {
-		head, err := r.defaultBranch(ctx, from)
-		asked <- answer{head, err}
-	}()
 	_, err = r.network(ctx, r.git(), from, "fetch", "--quiet", "--prune", "--force", "--no-tags", "--no-recurse-submodules",
 		"--no-write-fetch-head", "--", from.text, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-	origin := <-asked
-	if origin.err != nil {
-		return &originError{origin.err}
-	}
 	if err != nil {
 		return err
 	}
-	return r.setHead(ctx, from, origin.head)
-}
-
-// defaultBranch asks an origin for its HEAD: the full name of a branch, a commit if it is on none, or nothing if there
-// is no commit yet, and the origin does not say.
-func (r *mirror) defaultBranch(ctx context.Context, from address) (string, error) {
-	answer, err := r.network(ctx, git{dir: "/"}, from, "ls-remote", "--symref", "--", from.text, "HEAD")
-	if err != nil {
-		return "", err
-	}
-	head := ""
-	for line := range strings.Lines(answer) {
-		name, _, _ := strings.Cut(line, "\t")
-		if branch, found := strings.CutPrefix(name, "ref: "); found {
-			return branch, nil
-		}
-		if commitID.MatchString(name) {
-			head = name
-		}
-	}
-	return head, nil
+	return r.setHead(ctx, from, head)
 }
 
 // setHead makes the origin's HEAD the mirror's.

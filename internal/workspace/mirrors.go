@@ -33,10 +33,11 @@ type Mirrors struct {
 	config MirrorConfig
 	log    *slog.Logger
 
-	mu     sync.Mutex
-	fetch  map[string]*fetching    // by path
-	places map[string]*placeLocked // by scratch directory
-	known  map[string]*known       // by mirror and session
+	mu      sync.Mutex
+	fetch   map[string]*fetching    // by path
+	places  map[string]*placeLocked // by scratch directory
+	known   map[string]*known       // by mirror and session
+	origins map[string]*fetched     // by path
 
 	suspects map[string]bool // scratch directories of trees whose repositories turned out to be broken
 }
@@ -78,7 +79,7 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	}
 	return &Mirrors{
 		dir: dir, config: config, log: logger,
-		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, suspects: map[string]bool{},
+		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, origins: map[string]*fetched{}, suspects: map[string]bool{},
 	}
 }
 

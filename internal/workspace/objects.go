@@ -2,6 +2,8 @@ package workspace
 
 import (
 	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,6 +40,31 @@ func alternates(dirs ...string) string {
 		}
 	}
 	return "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + strings.Join(quoted, string(filepath.ListSeparator))
+}
+
+// bare works on the mirror's objects alone, of which one is named. The repository around them is ours, on local disk: to find
+// the mirror's own configuration and refs, and that there is nothing else, is dozens of operations on the volume.
+func (r *mirror) bare(oid string) git {
+	dir := filepath.Join(r.config.Temporary, "around-"+string(formatOf(oid)))
+	if r.config.Temporary == "" {
+		return r.git()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if makeBare(dir, formatOf(oid)) != nil {
+		return r.git()
+	}
+	return git{dir: "/", env: []string{"GIT_DIR=" + dir, "GIT_OBJECT_DIRECTORY=" + filepath.Join(r.path, "objects")}}
+}
+
+// makeBare makes an empty repository without objects, as little as git takes for one, if it is not there.
+func makeBare(dir string, format format) error {
+	if _, err := os.Lstat(filepath.Join(dir, "HEAD")); err == nil {
+		return nil
+	}
+	return errors.Join(os.MkdirAll(filepath.Join(dir, "refs"), 0o700),
+		os.WriteFile(filepath.Join(dir, "config"), []byte(format.config()), 0o600),
+		os.WriteFile(filepath.Join(dir, "HEAD"), []byte("ref: refs/heads/main\n"), 0o600))
 }
 
 // tip is a ref of a mirror's origin, as the mirror names it.

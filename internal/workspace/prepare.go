@@ -45,13 +45,14 @@ func (m *Mirrors) Prepare(ctx context.Context, place Place) (base string, err er
 	if _, err := r.begin(ctx, place.ID); err != nil {
 		return "", explain(ctx, what, err)
 	}
-	if err := r.update(ctx, from); err != nil {
+	says, err := r.update(ctx, from)
+	if err != nil {
 		if from.kind == local && ctx.Err() == nil && !isRepository(from.text) {
 			return "", notRepository(from.text)
 		}
 		return "", explain(ctx, what, err)
 	}
-	base, err = r.cloneTo(ctx, fresh, place, from)
+	base, err = r.cloneTo(ctx, fresh, place, from, says)
 	if failure := new(gitError); errors.As(err, &failure) && ctx.Err() == nil && !strings.Contains(failure.said, "No space left") {
 		// Whatever git could not read, it was in the mirror.
 		m.log.Warn("repairing a mirror", "path", r.path, "origin", r.from, "err", err)
@@ -59,7 +60,7 @@ func (m *Mirrors) Prepare(ctx context.Context, place Place) (base string, err er
 			err = fresh.again()
 		}
 		if err == nil {
-			base, err = r.cloneTo(ctx, fresh, place, from)
+			base, err = r.cloneTo(ctx, fresh, place, from, nil)
 		}
 	}
 	if coded := new(api.Error); err != nil && !errors.As(err, &coded) {
@@ -97,45 +98,42 @@ func (r *mirror) rebuild(ctx context.Context, from address) error {
 	return r.repair(ctx, from)
 }
 
-// cloneTo clones the mirror into a fresh tree, and checks the source's ref out.
-func (r *mirror) cloneTo(ctx context.Context, fresh *fresh, place Place, from address) (base string, err error) {
+// cloneTo clones the mirror into a fresh tree, and checks the source's ref out. What its origin says spares it looking
+// for that in the mirror, if this process knows that it has that.
+func (r *mirror) cloneTo(ctx context.Context, fresh *fresh, place Place, from address, says *origin) (base string, err error) {
 	shared, err := r.use(ctx, false)
 	if err != nil {
 		return "", err
 	}
 	defer unlock(shared)
-	commit := ""
-	if place.Source.Repo != "" {
-		if commit, err = r.resolve(ctx, from, place.Source.Ref); err != nil {
-			return "", err
-		}
+	branch := place.Branch
+	if place.Source.Repo == "" {
+		return "", fresh.init(ctx, r.format(), "main", "")
 	}
-	tips, err := originTips(ctx, r.git())
+	has, commit, err := r.source(ctx, from, place.Source.Ref, says)
 	if err != nil {
 		return "", err
 	}
-	if place.Source.Repo == "" {
-		tips = nil
-	}
-	branch := place.Branch
-	if place.Source.Repo == "" {
-		branch = "main"
-	}
-	if err := fresh.init(ctx, r.format(), branch, from.text); err != nil {
-		return "", err
-	}
-	wanted := make([]string, 0, len(tips)+1)
-	for _, tip := range tips {
+	wanted := make([]string, 0, len(has.tips)+1)
+	for _, tip := range has.tips {
 		wanted = append(wanted, tip.oid)
 	}
 	if commit != "" {
 		wanted = append(wanted, commit)
 	}
+	as := r.format
+	if len(wanted) > 0 {
+		as = func() format { return formatOf(wanted[0]) }
+	}
+	if err := fresh.init(ctx, as(), branch, from.text); err != nil {
+		return "", err
+	}
 	if err := r.copyObjects(ctx, fresh, wanted); err != nil {
 		return "", err
 	}
 	r.saw(place.ID, wanted)
-	if err := fresh.writeRefs(r.remoteRefs(tips)); err != nil {
+	r.mirrored(says, has.tips)
+	if err := fresh.writeRefs(has.remoteRefs()); err != nil {
 		return "", err
 	}
 	if commit == "" {
@@ -145,27 +143,44 @@ func (r *mirror) cloneTo(ctx context.Context, fresh *fresh, place Place, from ad
 	return commit, err
 }
 
+// source tells what the mirror has of its origin, and which commit a ref of that names.
+func (r *mirror) source(ctx context.Context, from address, name string, says *origin) (has *origin, commit string, err error) {
+	if says != nil && r.upToDate(says) {
+		if commit = says.find(name); commit == "" {
+			commit, err = r.resolve(ctx, from, name)
+		}
+		return says, commit, err
+	}
+	if commit, err = r.resolve(ctx, from, name); err != nil {
+		return nil, "", err
+	}
+	has = &origin{}
+	if head, err := os.ReadFile(filepath.Join(r.path, "HEAD")); err == nil {
+		has.head = strings.TrimPrefix(strings.TrimSpace(string(head)), "ref: ")
+	}
+	has.tips, err = originTips(ctx, r.git())
+	return has, commit, err
+}
+
 // copyObjects gives a fresh tree what some objects of the mirror reach, as one pack: so a session can reach nothing
 // else in the mirror, nor the volume.
 func (r *mirror) copyObjects(ctx context.Context, fresh *fresh, wanted []string) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	source := r.git()
+	source := r.bare(wanted[0])
 	source.stdin = strings.Join(wanted, "\n") + "\n"
 	return pipe(ctx, source, packObjects, fresh.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"})
 }
 
-// remoteRefs are the refs that a clone of the mirror's origin has: branches as those of the remote origin, and tags.
-func (r *mirror) remoteRefs(tips []tip) []ref {
+// remoteRefs are the refs that a clone of an origin has: branches as those of the remote origin, and tags.
+func (o *origin) remoteRefs() []ref {
 	var refs []ref
-	head, err := os.ReadFile(filepath.Join(r.path, "HEAD"))
-	branch, found := strings.CutPrefix(strings.TrimSpace(string(head)), "ref: refs/heads/")
-	for _, tip := range tips {
+	for _, tip := range o.tips {
 		name := tip.name
 		if short, isBranch := strings.CutPrefix(name, "refs/heads/"); isBranch {
 			name = "refs/remotes/origin/" + short
-			if err == nil && found && short == branch {
+			if tip.name == o.head {
 				refs = append(refs, ref{name: "refs/remotes/origin/HEAD", symbolic: name})
 			}
 		}

@@ -106,7 +106,7 @@ func (r *mirror) restore(ctx context.Context, place Place) (*api.Checkpoint, err
 	if err := fresh.remember(ctx, commit); err != nil {
 		return nil, err
 	}
-	tree, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", commit+":tree")
+	tree, err := r.bare(commit).line(ctx, "rev-parse", "--verify", "--end-of-options", commit+":tree")
 	return &api.Checkpoint{Commit: commit, Tree: tree, Head: about.Commit, LeftOut: about.LeftOut}, err
 }
 
@@ -135,7 +135,7 @@ func (f *fresh) remember(ctx context.Context, commit string) error {
 
 // readAbout reads a checkpoint's about.json.
 func (r *mirror) readAbout(ctx context.Context, commit string) (*about, error) {
-	return readAbout(ctx, r.git(), commit)
+	return readAbout(ctx, r.bare(commit), commit)
 }
 
 func readAbout(ctx context.Context, g git, commit string) (*about, error) {
@@ -144,6 +144,10 @@ func readAbout(ctx context.Context, g git, commit string) (*about, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseAbout(commit, text)
+}
+
+func parseAbout(commit, text string) (*about, error) {
 	known := &about{}
 	if err := json.Unmarshal([]byte(text), known); err != nil {
 		return nil, fmt.Errorf("the checkpoint %s is not a right one: %w", commit, err)

@@ -98,7 +98,7 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 	}
 	from := s.git()
 	from.stdin = commit + "\n" + known
-	err = pipe(ctx, from, packObjects, r.git(), indexPack)
+	err = pipe(ctx, from, packObjects, r.bare(commit), indexPack)
 	if err == nil || ctx.Err() != nil || known == "" {
 		return err
 	}
@@ -107,7 +107,7 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 		return err
 	}
 	from.stdin = commit + "\n"
-	err = pipe(ctx, from, packObjects, r.git(), indexPack)
+	err = pipe(ctx, from, packObjects, r.bare(commit), indexPack)
 	return err
 }
 
@@ -144,9 +144,7 @@ func (r *mirror) storePack(ctx context.Context, s *scratch, commit string, has [
 	}
 	defer os.RemoveAll(temporary)
 	packs := filepath.Join(temporary, "objects", "pack")
-	if err := errors.Join(os.MkdirAll(packs, 0o700), os.MkdirAll(filepath.Join(temporary, "refs"), 0o700),
-		os.WriteFile(filepath.Join(temporary, "HEAD"), []byte("ref: refs/heads/main\n"), 0o600),
-		os.WriteFile(filepath.Join(temporary, "config"), []byte(formatOf(commit).config()), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(packs, 0o700), makeBare(temporary, formatOf(commit))); err != nil {
 		return err
 	}
 	from, to := s.git(), git{dir: "/", env: []string{"GIT_DIR=" + temporary}, config: []string{"core.fsync=none", "pack.writeReverseIndex=false"}}

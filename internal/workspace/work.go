@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -21,24 +22,35 @@ type work struct {
 // workOf makes the commit that has a session's work: the one that its HEAD is at, or one more on top with what it has
 // not committed. The same checkpoint and title make the same commit.
 func (r *mirror) workOf(ctx context.Context, checkpoint, base, title string) (*work, error) {
-	known, err := r.readAbout(ctx, checkpoint)
+	reader := r.bare(checkpoint)
+	reader.stdin, reader.most = checkpoint+"\n"+checkpoint+":about.json\n"+checkpoint+":tree\n", 2*maxAbout
+	text, err := reader.run(ctx, "cat-file", "--batch")
 	if err != nil {
 		return nil, err
 	}
+	parts := parseBatch(text)
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("the checkpoint %s is damaged: parts of it are not there", checkpoint)
+	}
+	known, err := parseAbout(checkpoint, parts[1].text)
+	if err != nil {
+		return nil, err
+	}
+	tree := parts[2].oid
 	w := &work{base: known.Base}
 	if commitID.MatchString(base) {
 		w.base = base
-	}
-	tree, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", checkpoint+":tree")
-	if err != nil {
-		return nil, err
 	}
 	parent := known.Commit
 	if parent == "" {
 		parent = w.base
 	}
+	if parent == "" && parts[2].text == "" {
+		w.none = true
+		return w, nil
+	}
 	if parent != "" {
-		committed, err := r.git().line(ctx, "rev-parse", "--verify", "--end-of-options", parent+"^{tree}")
+		committed, err := r.bare(parent).line(ctx, "rev-parse", "--verify", "--end-of-options", parent+"^{tree}")
 		if err != nil {
 			return nil, err
 		}
@@ -46,15 +58,9 @@ func (r *mirror) workOf(ctx context.Context, checkpoint, base, title string) (*w
 			w.commit, w.none = parent, parent == w.base
 			return w, nil
 		}
-	} else if empty, err := r.git().line(ctx, "ls-tree", "--name-only", tree); err != nil || empty == "" {
-		w.none = true
-		return w, err
 	}
-	date, err := r.git().line(ctx, "log", "-1", "--format=%cd", "--date=raw", checkpoint, "--")
-	if err != nil {
-		return nil, err
-	}
-	maker := r.git()
+	date := dateOf(parts[0].text)
+	maker := r.bare(tree)
 	for _, who := range []string{"AUTHOR", "COMMITTER"} {
 		maker.env = append(maker.env, "GIT_"+who+"_NAME=Claude", "GIT_"+who+"_EMAIL=noreply@anthropic.com", "GIT_"+who+"_DATE="+date)
 	}
@@ -65,6 +71,17 @@ func (r *mirror) workOf(ctx context.Context, checkpoint, base, title string) (*w
 	}
 	w.commit, err = maker.line(ctx, args...)
 	return w, err
+}
+
+// dateOf returns the date of a commit's text, as git writes it there.
+func dateOf(text string) string {
+	header, _, _ := strings.Cut(text, "\n\n")
+	for line := range strings.Lines(header) {
+		if words := strings.Fields(line); len(words) > 3 && words[0] == "committer" {
+			return strings.Join(words[len(words)-2:], " ")
+		}
+	}
+	return "0 +0000"
 }
 
 func defaultTitle(id string) string { return "Work of session " + id[:min(len(id), 8)] }
@@ -120,7 +137,7 @@ func (r *mirror) delivered(ctx context.Context, id, checkpoint, base string) (*w
 		return nil, err
 	}
 	if pushed != "" {
-		if subject, err := r.git().line(ctx, "log", "-1", "--format=%B", pushed, "--"); err == nil {
+		if subject, err := r.bare(pushed).line(ctx, "log", "-1", "--format=%B", pushed, "--"); err == nil {
 			title = subject
 		}
 	}
