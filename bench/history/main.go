@@ -267,7 +267,7 @@ func (b *bench) slow(ctx context.Context) error {
 }
 
 func (b *bench) slowStart(ctx context.Context, place harness.Place, rows int) (took time.Duration, operations int, err error) {
-	volume, err := slowfs.Mount(place.Data, b.delay, b.cached)
+	volume, err := slowfs.Mount(place.Data, slowfs.Options{Delay: b.delay, Cached: b.cached})
 	if err != nil {
 		return 0, 0, err
 	}
