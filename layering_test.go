@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 		"berth/internal/metrics", "berth/internal/redact", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},
 	"berth/infra":        {"berth/internal/options", "berth/internal/contract"},
-	"berth/internal/ops": {"berth/internal/cost", "berth/internal/options", "berth/internal/api", "berth/internal/contract"},
+	"berth/internal/ops": {"berth/internal/cloud", "berth/internal/image", "berth/internal/cost", "berth/internal/options", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/daemon": {
 		"berth/internal/claude", "berth/internal/workspace", "berth/internal/gateway", "berth/internal/metrics", "berth/internal/session",
 		"berth/internal/api", "berth/internal/contract",
@@ -31,6 +31,8 @@ var arrows = map[string][]string{
 	"berth/internal/claude":        {"berth/internal/api", "berth/internal/contract"},
 	"berth/internal/session":       {"berth/internal/api"},
 	"berth/internal/metrics":       {"berth/internal/contract"},
+	"berth/internal/cloud":         {"berth/internal/options", "berth/internal/contract"},
+	"berth/internal/cloud/awstest": {"berth/internal/contract"},
 	"berth/internal/redact":        {},
 	"berth/internal/api":           {"berth/internal/contract"},
 	"berth/internal/scripted":      {},
