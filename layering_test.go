@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 	"berth/internal/options":       {"berth/internal/contract"},
 	"berth/internal/contract":      {},
 	"berth/internal/doctest":       {},
+	"berth/internal/dockertest":    {},
 	"berth/internal/image":         {},
 	"berth/image/bill":             {},
 	"berth/bench/synth":            {},
@@ -57,6 +58,7 @@ var arrows = map[string][]string{
 	"berth/bench/slowvolume/slowfs": {},
 	"berth/e2e":                     {},
 	"berth/e2e/local":               {},
+	"berth/e2e/cloud":               {},
 }
 
 // forTests says what the tests of a package may import beside that. doctest is for all of them.
@@ -64,6 +66,7 @@ var forTests = map[string][]string{
 	"berth/cmd/berth":        {"berth/internal/cost/costtest"},
 	"berth/e2e":              {"berth/internal/contract"},
 	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/e2e/cloud":        {"berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/claude":  {"berth/internal/scripted"},
 	"berth/internal/gateway": {"berth/internal/scripted"},
 	"berth/internal/daemon":  {"berth/internal/scripted"},

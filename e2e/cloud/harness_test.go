@@ -1,0 +1,163 @@
+//go:build e2e
+
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+
+	"berth/internal/dockertest"
+	"berth/internal/image"
+)
+
+// patience ends a wait that would otherwise never end. Nothing is measured with it.
+const patience = 3 * time.Minute
+
+// What may be in no argument, no log, and no layer of the image.
+const (
+	modelKey     = "sk-ant-the-key-that-nobody-may-see"
+	githubSecret = "ghp_TheGitHubTokenThatNobodyMaySee01234"
+	apiSecret    = "the-api-token-that-only-clients-may-see"
+)
+
+// machine is what all tests of a run share: a Docker daemon with the bases, and a clone of what is committed.
+type machine struct {
+	root   string // the checkout
+	base   string // temporary
+	clone  string // of HEAD, with secrets lying about in it that are not committed
+	docker *dockertest.Daemon
+}
+
+var shared machine
+
+func TestMain(m *testing.M) {
+	code, err := prepareAndRun(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e/cloud:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func prepareAndRun(m *testing.M) (code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if shared.root, err = filepath.Abs("../.."); err != nil {
+		return 0, err
+	}
+	if shared.base, err = os.MkdirTemp("", "berth-cloud-"); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(shared.base)) }()
+	if err := shared.checkOut(ctx); err != nil {
+		return 0, err
+	}
+	if shared.docker, err = dockertest.Start(ctx, filepath.Join(shared.base, "docker")); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, shared.docker.Stop()) }()
+	started := time.Now()
+	if err := shared.docker.Bases(ctx, shared.root); err != nil {
+		return 0, err
+	}
+	fmt.Printf("%5.1f s  the bases are made\n", time.Since(started).Seconds())
+	return m.Run(), nil
+}
+
+// checkOut clones what is committed, and leaves secrets where people leave them: in files that are not committed.
+func (m *machine) checkOut(ctx context.Context) error {
+	m.clone = filepath.Join(m.base, "clone")
+	if output, err := exec.CommandContext(ctx, "git", "clone", "--quiet", "--no-hardlinks", m.root, m.clone).CombinedOutput(); err != nil {
+		return fmt.Errorf("git clone: %w: %s", err, output)
+	}
+	for _, file := range []string{".env", ".npmrc", ".berth/token", "infra/key.txt", "secrets/key"} {
+		path := filepath.Join(m.clone, file)
+		text := strings.Join([]string{modelKey, githubSecret, apiSecret}, "\n")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// built is the image, in a registry on loopback and in Docker.
+type built struct {
+	name     string // in Docker
+	registry string // host:port
+	result   image.Result
+	said     string // while it was built and pushed
+}
+
+// theImage builds the image once for all tests, as `berth push` does.
+var theImage = sync.OnceValues(func() (built, error) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)))) // for as long as the tests run
+	made := built{registry: strings.TrimPrefix(server.URL, "http://")}
+	for name, value := range map[string]string{
+		"PATH":        "/usr/bin:" + os.Getenv("PATH"), // another docker may come first
+		"DOCKER_HOST": shared.docker.Host, "ANTHROPIC_API_KEY": modelKey, "GITHUB_TOKEN": githubSecret, "BERTH_API_TOKEN": apiSecret,
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			return made, err
+		}
+	}
+	var said strings.Builder
+	started := time.Now()
+	var err error
+	made.result, err = image.Ensure(context.Background(), made.repository(), made.request(&said))
+	made.said = said.String()
+	if err != nil {
+		return made, fmt.Errorf("%w\n%s", err, made.said)
+	}
+	made.name = "claude-code-agent:" + made.result.Tag
+	fmt.Printf("%5.1f s  the image is built and pushed\n", time.Since(started).Seconds())
+	return made, nil
+})
+
+func (b built) repository() image.Repository {
+	return image.Repository{URI: "123456789012.dkr.ecr.us-east-1.amazonaws.com/claude-code-dev", Endpoint: b.registry}
+}
+
+func (b built) request(progress io.Writer) image.Request {
+	return image.Request{Architecture: runtime.GOARCH, Source: shared.clone, Progress: progress, Getenv: func(name string) string {
+		if name == image.EnvBuildFlags {
+			return "--network=host" // the daemon has no bridge
+		}
+		return ""
+	}}
+}
+
+func needImage(t *testing.T) built {
+	t.Helper()
+	made, err := theImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	for tick := time.Tick(100 * time.Millisecond); !holds(); {
+		select {
+		case <-tick:
+		case <-deadline:
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
