@@ -37,10 +37,10 @@ build-agent:
 .PHONY: test
 test: setup build ## run every test: Go, the emulator's own, and end to end
 	go vet ./...
-	go vet -tags e2e ./e2e/... ./internal/scripted ./internal/gateway
+	go vet -tags e2e ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
-	go test -tags e2e -count 1 -timeout 20m -parallel 4 -v ./e2e/... ./internal/scripted ./internal/gateway
+	go test -tags e2e -count 1 -timeout 20m -parallel 4 -v ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
 
 .PHONY: soak
 soak: setup build ## kill agents, Claude Code and work disks at random, 200 times (BERTH_SOAK=n: n times)

@@ -167,6 +167,9 @@ func (c *Config) env(session string, dirs Dirs) []string {
 		"DISABLE_AUTOUPDATER=1",
 		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
 		"CLAUDE_CODE_RESUME_INTERRUPTED_TURN=1",
+		// Settings, which a repository has too, choose no other API, provider, key or proxy: the conversation would go
+		// past the gateway.
+		"CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST=1",
 	}
 	if os.Geteuid() == 0 && c.User == nil {
 		env = append(env, "IS_SANDBOX=1") // else the CLI refuses to skip permissions as root

@@ -22,6 +22,12 @@ import (
 // isolated is an isolation with a work dir and a volume, which are beside each other. Sessions' users can reach them.
 func isolated(t *testing.T) (i *Isolation, volume string) {
 	t.Helper()
+	return isolatedWith(t, "/bin/sh")
+}
+
+// isolatedWith is one whose sessions run a program: it is to be seen by them wherever it lies, below /tmp too.
+func isolatedWith(t *testing.T, cli string) (i *Isolation, volume string) {
+	t.Helper()
 	dir := t.TempDir()
 	for up := dir; up != filepath.Dir(os.TempDir()) && len(up) > len(os.TempDir()); up = filepath.Dir(up) {
 		must(t, os.Chmod(up, 0o755))
@@ -29,7 +35,7 @@ func isolated(t *testing.T) (i *Isolation, volume string) {
 	volume = filepath.Join(dir, "volume")
 	must(t, os.Mkdir(volume, 0o755))
 	must(t, os.WriteFile(filepath.Join(volume, "token"), []byte("volume's"), 0o644))
-	return Isolate(t.Context(), Places{Work: filepath.Join(dir, "work"), CLI: "/bin/sh", Hidden: []string{volume}}), volume
+	return Isolate(t.Context(), Places{Work: filepath.Join(dir, "work"), CLI: cli, Hidden: []string{volume}}), volume
 }
 
 // session makes a session's directories and user.

@@ -5,6 +5,8 @@ package claude
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,9 +24,13 @@ import (
 type asked struct {
 	mu     sync.Mutex
 	bodies []string
+	keys   []string // that requests came with
 	lines  []string
 	exit   Exit
 }
+
+// testToken is the session's, for the model.
+const testToken = "the-token-of-the-session"
 
 // ask runs the real CLI with a session's options. files are written into its tree, and every step's command is run.
 func ask(t *testing.T, options api.Options, files map[string]string, commands ...string) *asked {
@@ -42,21 +48,28 @@ func ask(t *testing.T, options api.Options, files map[string]string, commands ..
 			return scripted.Use(scripted.Bash(command))
 		}})
 	}
-	server, err := scripted.New(scripted.Options{Scripts: []scripted.Script{{Steps: steps}}})
+	model, err := scripted.New(scripted.Options{Scripts: []scripted.Script{{Steps: steps}}})
 	must(t, err)
-	address, stop, err := server.Listen(t.Context(), "")
-	must(t, err)
-	defer stop()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		a.keys = append(a.keys, r.Header.Get("X-Api-Key"))
+		a.mu.Unlock()
+		model.ServeHTTP(w, r)
+	}))
+	defer server.Close()
 
 	cli, err := filepath.Abs("../../node_modules/.bin/claude")
 	must(t, err)
-	i, _ := isolated(t)
-	i.places.CLI = cli
+	cli, err = filepath.EvalSymlinks(cli) // as berthd does
+	must(t, err)
+	i, _ := isolatedWith(t, cli)
 	user, dirs := session(t, i, "one")
 	for name, text := range files {
-		must(t, os.WriteFile(filepath.Join(dirs.Tree, name), []byte(text), 0o644))
+		file := filepath.Join(dirs.Root, "tree", name)
+		must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		must(t, os.WriteFile(file, []byte(text), 0o644))
 	}
-	must(t, user.Own(dirs.Tree))
+	must(t, user.Own(dirs.Tree, dirs.Config))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	claim, err := Take(ctx, uuid.NewString(), dirs)
@@ -64,7 +77,7 @@ func ask(t *testing.T, options api.Options, files map[string]string, commands ..
 	defer claim.Release()
 	self, err := os.Executable()
 	must(t, err)
-	p, err := claim.Start(&Config{CLI: cli, Reaper: []string{self, "reap"}, Options: options, BaseURL: address, Token: "any", User: user})
+	p, err := claim.Start(&Config{CLI: cli, Reaper: []string{self, "reap"}, Options: options, BaseURL: server.URL, Token: testToken, User: user, Env: []string{"CLAUDE_CODE_MAX_RETRIES=0"}})
 	must(t, err)
 	p.Send(uuid.NewString(), "Do it.")
 	p.CloseInput()
