@@ -92,8 +92,14 @@ func verbOf(err error) string {
 	return "berth"
 }
 
+// release is the version where the build knows of none, as in an archive: -ldflags "-X main.release=…".
+var release string
+
 // version is what the build recorded: the module's version, or the commit of a local build.
 func version() string {
+	if release != "" {
+		return "berth " + release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "berth (unknown version)"
