@@ -58,6 +58,13 @@ lint: ## run the linters (the first run builds them: some minutes)
 format: ## format the Go code
 	go tool -modfile=tools/go.mod gofumpt -w $$(git ls-files '*.go')
 
+.PHONY: release-check
+release-check: ## build the archives of a release, and test what is in them (the first run builds goreleaser: some minutes)
+	go tool -modfile=tools/release.mod goreleaser check
+	go tool -modfile=tools/release.mod goreleaser release --snapshot --clean --parallelism 2
+	go vet -tags release ./e2e/release
+	go test -tags release -count 1 -timeout 10m -v ./e2e/release
+
 .PHONY: vulncheck
 vulncheck: ## look the dependencies up in Go's vulnerability database (needs access to it)
 	go tool -modfile=tools/go.mod govulncheck ./...
