@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 	"berth/internal/dockertest":    {},
 	"berth/internal/image":         {},
 	"berth/image/bill":             {},
+	"berth/bench/image":            {"berth/internal/dockertest", "berth/internal/image", "berth/internal/contract"},
 	"berth/bench/synth":            {},
 	"berth/bench/agent":            {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/bench/checkpoint":       {"berth/internal/workspace"},

@@ -56,11 +56,12 @@ def settle_environment(port: int, verbose: bool) -> None:
 
 
 def application() -> Any:
-    """The emulator, mended, with three pages of our own in front."""
+    """The emulator, mended, with five pages of our own in front."""
     logging.getLogger("kms").setLevel(logging.ERROR)  # says that an optional library is missing
     from ministack.app import app
 
     import mend
+    import tasks
     from catalog import TYPES
     from watch import ignored
 
@@ -72,17 +73,32 @@ def application() -> Any:
                                     for rtype, ops in ignored.items()},
     }
 
+    told: dict[str, Callable[[Any], Any]] = {"/_berth/task-started": tasks.started, "/_berth/task-ended": tasks.ended}
+
     async def front(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        page = pages.get(scope.get("path", ""))
-        if page is None:
+        path = scope.get("path", "")
+        if path in told:
+            body = json.dumps(told[path](json.loads(await whole(receive)))).encode()
+        elif path in pages:
+            body = json.dumps(pages[path]()).encode()
+        else:
             await app(scope, receive, send)
             return
-        body = json.dumps(page()).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     return front
+
+
+async def whole(receive: Any) -> bytes:
+    """The body of a request."""
+    body = b""
+    while True:
+        part = await receive()
+        body += part.get("body", b"")
+        if not part.get("more_body"):
+            return body
 
 
 async def wait_for_end(with_parent: bool) -> None:

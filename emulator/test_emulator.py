@@ -482,3 +482,30 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_tasks_that_a_test_runs_itself(aws: AWS) -> None:
+    aws.ecs.create_cluster(clusterName="ran")
+    aws.ecs.register_task_definition(family="ran", containerDefinitions=[{"name": "agent", "image": "agent"}])
+    aws.ecs.create_service(cluster="ran", serviceName="ran", taskDefinition="ran", desiredCount=1)
+
+    def tell(what: str, **told: Any) -> None:
+        body = json.dumps(told).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{aws.url}/_berth/{what}", body, method="POST")).close()
+
+    def tasks(status: str) -> list[dict[str, Any]]:
+        arns = aws.ecs.list_tasks(cluster="ran", desiredStatus=status)["taskArns"]
+        return aws.ecs.describe_tasks(cluster="ran", tasks=arns)["tasks"] if arns else []
+
+    [task] = tasks("RUNNING")
+    tell("task-started", task=task["taskArn"], digest="sha256:abc")
+    assert tasks("RUNNING")[0]["containers"][0]["imageDigest"] == "sha256:abc"
+    tell("task-ended", task=task["taskArn"], code=137, reason="Essential container in task exited")
+    [gone] = tasks("STOPPED")
+    assert (gone["stopCode"], gone["containers"][0]["exitCode"]) == ("EssentialContainerExited", 137)
+    [another] = tasks("RUNNING")
+    assert another["taskArn"] != task["taskArn"]
+    tell("task-ended", task=another["taskArn"], reason="CannotPullContainerError: no such image")
+    assert {each["stopCode"] for each in tasks("STOPPED")} == {"EssentialContainerExited", "TaskFailedToStart"}
+    aws.ecs.delete_service(cluster="ran", service="ran", force=True)
+    aws.ecs.delete_cluster(cluster="ran")
