@@ -78,6 +78,8 @@ type Session struct {
 	Branch      string `json:"branch" doc:"The branch that its work is on; delivered under this name"`
 	PullRequest string `json:"pull_request" doc:"The address of the pull request with its work"`
 
+	Nested []string `json:"nested,omitempty" doc:"Repositories within its files: they are kept and restored with it, and are on no branch and in no diff"`
+
 	Error  *Error `json:"error" doc:"Why it failed; null if it did not"`
 	Result string `json:"result" doc:"The model's last words"`
 
@@ -208,6 +210,7 @@ type Checkpoint struct {
 	Head    string   `json:"head,omitempty"`     // the commit that the session's branch was at
 	Seconds float64  `json:"seconds"`            // how long it took
 	LeftOut []string `json:"left_out,omitempty"` // what is not in it, a line each, with the reason
+	Nested  []string `json:"nested,omitempty"`   // repositories within the files: they are in it, and on no branch
 }
 
 // Delivery is what became of an attempt to bring a session's work to its origin.
@@ -216,6 +219,7 @@ type Delivery struct {
 	Commit      string `json:"commit"`
 	PullRequest string `json:"pull_request,omitempty"`
 	Problem     string `json:"problem,omitempty"` // why it, or the pull request, could not be made, and how to get the work
+	Note        string `json:"note,omitempty"`    // what of the work is not on the branch, and where it is
 }
 
 // Diff is what a session changed.

@@ -33,7 +33,7 @@ func (t *transcript) moment(event *api.Event) {
 		if event.Delivery != nil {
 			t.delivered = event.Delivery
 			style := green
-			if event.Delivery.Problem != "" {
+			if event.Delivery.Problem != "" || event.Delivery.Note != "" {
 				style = yellow
 			}
 			t.notice(style, deliveryText(event.Delivery))
@@ -101,8 +101,11 @@ func deliveryText(delivery *api.Delivery) string {
 	switch {
 	case delivery.Problem != "":
 		parts = append(parts, oneLine(delivery.Problem, 1000))
-	case delivery.PullRequest == "":
+	case delivery.PullRequest == "" && delivery.Commit != "":
 		parts = append(parts, "branch "+oneLine(delivery.Branch, 200)+" was pushed to its origin")
+	}
+	if delivery.Note != "" {
+		parts = append(parts, oneLine(delivery.Note, 1000))
 	}
 	return "delivery: " + strings.Join(parts, "; ")
 }

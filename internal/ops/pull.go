@@ -62,6 +62,9 @@ func (p *Pull) Run(ctx context.Context, stdio Stdio) error {
 		return err
 	}
 	fmt.Fprintf(stdio.Err, "berth: branch %s has the work of session %s, at %.10s; next: %s\n", branch, shortID(session.ID), commit, git.next(ctx, branch))
+	if len(session.Nested) > 0 {
+		fmt.Fprintf(stdio.Err, "berth: not on it are the repositories within the session's files, which are kept with the session: %s\n", oneLine(strings.Join(session.Nested, ", "), 1000))
+	}
 	_, err = fmt.Fprintln(stdio.Out, branch)
 	return err
 }

@@ -31,7 +31,7 @@ func summary(session *api.Session, delivery *api.Delivery, program string, colou
 	if session.WorkDir != "" {
 		lines = append(lines, "  files  "+oneLine(session.WorkDir, 4096))
 	}
-	delivered := delivery != nil && delivery.Problem == "" && delivery.Branch != ""
+	delivered := delivery != nil && delivery.Problem == "" && delivery.Commit != ""
 	if delivered {
 		lines = append(lines, "  branch  "+oneLine(delivery.Branch, 200))
 	}

@@ -115,7 +115,7 @@ func (r *Record) apply(event *api.Event) error {
 		r.WorkDir, r.Disk = event.WorkDir, event.Disk
 	case api.EventCheckpoint:
 		if event.Checkpoint != nil {
-			r.Checkpoint = event.Checkpoint.Commit
+			r.Checkpoint, r.Nested = event.Checkpoint.Commit, event.Checkpoint.Nested
 		}
 	case api.EventDelivery:
 		if event.Delivery != nil && event.Delivery.PullRequest != "" {

@@ -43,6 +43,7 @@ func (s *scratch) captureIn(ctx context.Context, root *os.Root) (c *captured, er
 		if refs, err = readRefs(root, ".git"); err != nil {
 			return nil, err
 		}
+		c.about.LeftOut = append(c.about.LeftOut, refs.leftOut...)
 		if staged, index, err = s.staged(ctx, c); err != nil {
 			return nil, err
 		}
@@ -91,8 +92,11 @@ func (s *scratch) remembered(ctx context.Context) error {
 // staged reads the session's index, of which git may write only a copy.
 func (s *scratch) staged(ctx context.Context, c *captured) (entries []entry, tree string, err error) {
 	index := filepath.Join(s.place.Tree, ".git", "index")
-	if info, err := os.Lstat(index); err != nil || !info.Mode().IsRegular() {
+	if info, err := os.Lstat(index); err != nil {
 		return nil, "", nil //nolint:nilerr // nothing was ever staged
+	} else if !info.Mode().IsRegular() {
+		c.leaveOut("what is staged: the index is no file")
+		return nil, "", nil
 	}
 	copied := filepath.Join(s.place.Scratch, "staged")
 	if err := s.copyFile(ctx, index, copied); err != nil {

@@ -108,7 +108,7 @@ func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured)
 	} else if err := s.tidy(ctx); err != nil && ctx.Err() == nil {
 		r.log.Warn("a session's scratch cannot be tidied", "session", place.ID, "err", err)
 	}
-	return &api.Checkpoint{Commit: commit, Tree: c.tree, Head: c.about.Commit, LeftOut: c.about.LeftOut}, nil
+	return &api.Checkpoint{Commit: commit, Tree: c.tree, Head: c.about.Commit, LeftOut: c.about.LeftOut, Nested: nestedPaths(c.about.Nested)}, nil
 }
 
 // captureAgain captures the state of a tree, and if that fails, which may be for what is left of a git that was killed,
@@ -206,5 +206,5 @@ func (r *mirror) checkpointGone(ctx context.Context, id string, s *scratch, c *c
 		commit, err = writeCommit(ctx, r.bare(c.wrapper), c, date)
 		return commit, err
 	})
-	return &api.Checkpoint{Commit: commit, Tree: c.tree, LeftOut: c.about.LeftOut}, err
+	return &api.Checkpoint{Commit: commit, Tree: c.tree, LeftOut: c.about.LeftOut, Nested: nestedPaths(c.about.Nested)}, err
 }

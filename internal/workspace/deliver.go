@@ -35,7 +35,7 @@ func (m *Mirrors) Deliver(ctx context.Context, place Place, request Request) api
 			what = "the work is pushed as " + place.Branch + ", but there is no pull request"
 		}
 		done.Problem = fmt.Sprintf("%s: %s; get it with `berth pull %s` or `berth diff %s`", what, oneLine(problem.Error()), place.ID, place.ID)
-	} else if done.Commit == "" {
+	} else if done.Commit == "" && done.Note == "" {
 		return api.Delivery{}
 	}
 	return done
@@ -77,8 +77,14 @@ func (m *Mirrors) deliver(ctx context.Context, place Place, request Request, don
 		title = defaultTitle(place.ID)
 	}
 	found, err := r.workOf(ctx, checkpoint, request.Base, title)
-	if err != nil || found.none {
+	if err != nil {
 		return err
+	}
+	if len(found.nested) > 0 {
+		done.Note = nestedNote(found.nested)
+	}
+	if found.none {
+		return nil
 	}
 	from, err := place.Source.address(m.config.Closed)
 	if err != nil {

@@ -39,8 +39,9 @@ func (m *Mirrors) Diff(ctx context.Context, place Place, base string) (patch str
 	}
 	var g git
 	var tree string
+	var nested []string
 	if _, err := os.Lstat(place.Tree); err == nil {
-		g, tree, err = r.treeNow(ctx, place)
+		g, tree, nested, err = r.treeNow(ctx, place)
 		if err != nil {
 			return "", notTold(place, err)
 		}
@@ -55,11 +56,18 @@ func (m *Mirrors) Diff(ctx context.Context, place Place, base string) (patch str
 		if commit == "" {
 			return "", lost("the session's files in %s are gone, and there is no checkpoint of them: nobody can tell what it changed", place.Tree)
 		}
-		g, tree = r.bare(commit), commit+":tree"
+		about, err := r.readAbout(ctx, commit)
+		if err != nil {
+			return "", notTold(place, err)
+		}
+		g, tree, nested = r.bare(commit), commit+":tree", nestedPaths(about.Nested)
 	}
 	patch, err = patchOf(ctx, g, base, tree, place.Tree)
 	if err != nil {
 		return "", notTold(place, err)
+	}
+	for _, path := range nested {
+		patch += fmt.Sprintf("# %s is a repository of its own, or a submodule: what changed in it is not in this patch.\n", oneLine(path))
 	}
 	return patch, nil
 }
@@ -71,46 +79,49 @@ func notTold(place Place, err error) error {
 	return fmt.Errorf("cannot tell what changed in %s: %w", place.Tree, err)
 }
 
-// treeNow returns the tree of a place's files as git would commit them, and where it is.
-func (r *mirror) treeNow(ctx context.Context, place Place) (git, string, error) {
+// treeNow returns the tree of a place's files as git would commit them, where it is, and which repositories lie within.
+func (r *mirror) treeNow(ctx context.Context, place Place) (in git, tree string, nested []string, err error) {
 	unlock, err := r.lockPlace(ctx, place.Scratch)
 	if err != nil {
-		return git{}, "", err
+		return git{}, "", nil, err
 	}
 	defer unlock()
 	s := openScratch(place)
 	if s.there() {
-		tree, err := s.now(ctx)
+		tree, nested, err = s.now(ctx)
 		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {
-			return s.git(), tree, err
+			return s.git(), tree, nested, err
 		}
 	}
 	if err := r.newScratch(ctx, s); err != nil {
-		return git{}, "", err
+		return git{}, "", nil, err
 	}
-	tree, err := s.now(ctx)
-	return s.git(), tree, err
+	tree, nested, err = s.now(ctx)
+	return s.git(), tree, nested, err
 }
 
-func (s *scratch) now(ctx context.Context) (string, error) {
+func (s *scratch) now(ctx context.Context) (tree string, nested []string, err error) {
 	root, err := openTree(s.place.Tree)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer func() { _ = root.Close() }() // of a directory
 	if _, err := objectStore(s.place.Tree); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	s.findObjects()
 	staged, _, err := s.staged(ctx, &captured{})
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	found, err := s.files(ctx, root, staged)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return found.asGit, nil
+	for _, dir := range found.nested {
+		nested = append(nested, strings.ToValidUTF8(dir, "?")+"/")
+	}
+	return found.asGit, nested, nil
 }
 
 // patchOf compares a commit with a tree.

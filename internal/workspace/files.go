@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,6 +35,7 @@ type change struct {
 	size    int64
 	removed bool
 	isNew   bool
+	special bool // a pipe, a socket or a device
 }
 
 // files looks at the files. The index that we keep has git look again at those only that changed. staged are the entries of the
@@ -93,6 +95,7 @@ func (s *scratch) changed(ctx context.Context, root *os.Root, found *files) ([]c
 			if info.Mode().IsRegular() {
 				one.size = info.Size()
 			}
+			one.special = info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0
 			if info.IsDir() { // a repository where a file was
 				if _, err := root.Lstat(filepath.Join(path, ".git")); err == nil {
 					found.nested = append(found.nested, path)
@@ -124,6 +127,8 @@ func (s *scratch) limit(changed []change, found *files) (without []string) {
 			without = append(without, one.path)
 		}
 		switch {
+		case one.special:
+			say("it is a pipe, a socket or a device")
 		case one.size > MaxFile:
 			say("the limit of a file is " + mib(MaxFile))
 		case total+one.size > MaxNew:

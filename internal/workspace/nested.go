@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,19 +56,28 @@ func (s *scratch) nested(ctx context.Context, root *os.Root, dirs []string, c *c
 	return nil
 }
 
+// nestedPaths names them, for people.
+func nestedPaths(all []nested) (paths []string) {
+	for _, one := range all {
+		paths = append(paths, strings.ToValidUTF8(string(one.Path), "?")+"/")
+	}
+	return paths
+}
+
+// nestedNote says what is not on a branch, and how to get it there.
+func nestedNote(all []nested) string {
+	return "no branch can have what lies in repositories within the tree, " + strings.Join(nestedPaths(all), ", ") +
+		": it is kept and restored with the session, which has to push it from there, or copy its files"
+}
+
 // packedSize is how large a repository's packs are.
 func packedSize(root *os.Root, dir string) (size int64) {
-	packs, err := root.Open(filepath.Join(dir, ".git", "objects", "pack"))
-	if err != nil {
-		return 0
-	}
-	defer func() { _ = packs.Close() }() // of a directory
-	names, err := packs.Readdirnames(10_000)
+	names, err := fs.ReadDir(dirsOf{root}, path.Join(dir, ".git", "objects", "pack"))
 	if err != nil {
 		return 0
 	}
 	for _, name := range names {
-		if info, err := root.Lstat(filepath.Join(dir, ".git", "objects", "pack", name)); err == nil {
+		if info, err := name.Info(); err == nil {
 			size += info.Size()
 		}
 	}
@@ -142,17 +153,17 @@ func (f *fresh) fillNested(ctx context.Context, known *about, depth int) error {
 	}
 	defer func() { _ = root.Close() }() // of a directory
 	for _, one := range known.Nested {
-		path := string(one.Path)
-		if !commitID.MatchString(one.Commit) || slices.Contains(strings.Split(path, "/"), ".git") || path == "." {
-			return api.Errorf(api.CodeWorkspaceLost, "the checkpoint has the repository %.80q", path)
+		dir := string(one.Path)
+		if !commitID.MatchString(one.Commit) || slices.Contains(strings.Split(dir, "/"), ".git") || dir == "." {
+			return api.Errorf(api.CodeWorkspaceLost, "the checkpoint has the repository %.80q", dir)
 		}
-		if err := root.MkdirAll(path, 0o755); err != nil {
+		if err := root.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		if linked(root, path) {
-			return api.Errorf(api.CodeWorkspaceLost, "the checkpoint has the repository %.80q behind a link", path)
+		if linked(root, dir) {
+			return api.Errorf(api.CodeWorkspaceLost, "the checkpoint has the repository %.80q behind a link", dir)
 		}
-		sub := &fresh{temporary: f.temporary, path: filepath.Join(f.path, path), inner: true}
+		sub := &fresh{temporary: f.temporary, path: filepath.Join(f.path, dir), inner: true}
 		if err := sub.init(ctx, formatOf(one.Commit), "main", ""); err != nil {
 			return err
 		}
@@ -173,8 +184,8 @@ func (f *fresh) fillNested(ctx context.Context, known *about, depth int) error {
 }
 
 // linked reports whether a link is on the way to a path.
-func linked(root *os.Root, path string) bool {
-	for dir := path; dir != "."; dir = filepath.Dir(dir) {
+func linked(root *os.Root, name string) bool {
+	for dir := name; dir != "."; dir = filepath.Dir(dir) {
 		if info, err := root.Lstat(dir); err != nil || !info.IsDir() {
 			return true
 		}

@@ -18,6 +18,8 @@ type localRefs struct {
 	head  string // "ref: <name>", or a commit
 	refs  []ref  // sorted by name
 	stash string // the log of refs/stash, in which all but its last entry are
+
+	leftOut []string // what cannot be read: a pipe, say, or what is far too long
 }
 
 const (
@@ -33,25 +35,26 @@ func rightRefName(name string) bool {
 		!strings.HasSuffix(name, ".") && len(name) < 1024
 }
 
-// readRefs reads those of the repository whose .git a root has. What is no right ref is passed over, as git does.
+// readRefs reads those of the repository whose .git a root has. What is no right ref is passed over, as git does. What cannot
+// be read costs nothing but itself.
 func readRefs(root *os.Root, gitDir string) (*localRefs, error) {
 	found := &localRefs{}
-	head, err := readSmall(root, path.Join(gitDir, "HEAD"), maxRefFile)
-	if err != nil {
-		return nil, err
+	read := func(name string, most int64, what string) string {
+		text, err := readSmall(root, path.Join(gitDir, name), most)
+		if err != nil {
+			found.leftOut = append(found.leftOut, what+": .git/"+name+" cannot be read ("+reason(err)+")")
+		}
+		return text
 	}
-	found.head, _ = parseRef(head)
+	found.head, _ = parseRef(read("HEAD", maxRefFile, "the branch that it is on"))
 	all := map[string]ref{}
-	packed, err := readSmall(root, path.Join(gitDir, "packed-refs"), maxRefsFile)
-	if err != nil {
-		return nil, err
-	}
+	packed := read("packed-refs", maxRefsFile, "branches and tags")
 	for line := range strings.Lines(packed) {
 		if oid, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " "); ok && commitID.MatchString(oid) && rightRefName(name) {
 			all[name] = ref{name: name, oid: oid}
 		}
 	}
-	err = fs.WalkDir(root.FS(), path.Join(gitDir, "refs"), func(name string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(dirsOf{root}, path.Join(gitDir, "refs"), func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return nil //nolint:nilerr // a session removes refs meanwhile
 		}
@@ -75,9 +78,7 @@ func readRefs(root *os.Root, gitDir string) (*localRefs, error) {
 	}
 	sort.Slice(found.refs, func(i, j int) bool { return found.refs[i].name < found.refs[j].name })
 	if _, stashed := all["refs/stash"]; stashed {
-		if found.stash, err = readSmall(root, path.Join(gitDir, "logs", "refs", "stash"), maxRefsFile); err != nil {
-			return nil, err
-		}
+		found.stash = read("logs/refs/stash", maxRefsFile, "all of the stash but its last entry")
 	}
 	return found, nil
 }

@@ -107,7 +107,7 @@ func (r *mirror) restore(ctx context.Context, place Place) (*api.Checkpoint, err
 		return nil, err
 	}
 	tree, err := r.bare(commit).line(ctx, "rev-parse", "--verify", "--end-of-options", commit+":tree")
-	return &api.Checkpoint{Commit: commit, Tree: tree, Head: about.Commit, LeftOut: about.LeftOut}, err
+	return &api.Checkpoint{Commit: commit, Tree: tree, Head: about.Commit, LeftOut: about.LeftOut, Nested: nestedPaths(about.Nested)}, err
 }
 
 // originAddress is what a clone is told of its origin.

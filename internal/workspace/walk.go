@@ -35,6 +35,18 @@ func openDir(at int, name string) (int, error) {
 	return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 }
 
+// dirsOf is what fs.WalkDir goes through below a root. Where a session has put a pipe in a directory's place, opening it
+// fails at once, instead of waiting for somebody who writes.
+type dirsOf struct{ root *os.Root }
+
+// Open opens a directory.
+func (d dirsOf) Open(name string) (fs.File, error) {
+	return d.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// Stat does not follow a link.
+func (d dirsOf) Stat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
+
 // permission is what git does not keep: all of a file's mode but its type.
 func permission(stat *unix.Stat_t) uint32 { return uint32(stat.Mode) & 0o7777 } //nolint:unconvert // it is 16 bits wide on other systems
 
@@ -128,7 +140,7 @@ var errTooManyDirs = fmt.Errorf("there are more than %d directories without a fi
 
 // dirsBelow lists a directory and those below it, with their modes, and passes over repositories.
 func dirsBelow(root *os.Root, dir string) (found []seen, err error) {
-	err = fs.WalkDir(root.FS(), dir, func(name string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(dirsOf{root}, dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return nil //nolint:nilerr // what is gone, or closed, holds nothing that could be kept
 		}

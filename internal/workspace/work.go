@@ -17,6 +17,7 @@ type work struct {
 	commit string
 	base   string // where the session started
 	none   bool   // it changed nothing
+	nested []nested
 }
 
 // workOf makes the commit that has a session's work: the one that its HEAD is at, or one more on top with what it has
@@ -37,7 +38,7 @@ func (r *mirror) workOf(ctx context.Context, checkpoint, base, title string) (*w
 		return nil, err
 	}
 	tree := parts[2].oid
-	w := &work{base: known.Base}
+	w := &work{base: known.Base, nested: known.Nested}
 	if commitID.MatchString(base) {
 		w.base = base
 	}
@@ -118,6 +119,9 @@ func (m *Mirrors) Bundle(ctx context.Context, id string, source Source, branch, 
 	found, err := r.delivered(ctx, id, checkpoint, base)
 	if err != nil {
 		return err
+	}
+	if (found.commit == "" || found.none && !full) && len(found.nested) > 0 {
+		return api.Errorf(api.CodeNotFound, "there is nothing to bundle of the session %s: %s", id, nestedNote(found.nested))
 	}
 	if found.commit == "" || found.none && !full {
 		return api.Errorf(api.CodeNotFound, "the session %s has changed nothing: there is nothing to bundle", id)

@@ -1,0 +1,129 @@
+package workspace_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"berth/internal/api"
+	"berth/internal/workspace"
+)
+
+// fifo puts a pipe, to which nobody writes, in a file's place.
+func fifo(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	mkdir(t, filepath.Dir(path))
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// soon fails a test in which something waits for what never comes.
+func soon(t *testing.T, p workspace.Place, do func(ctx context.Context)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { defer close(done); do(ctx) }()
+	select {
+	case <-done:
+	case <-time.After(100 * time.Second):
+		t.Fatalf("nobody ends what waits in %s", p.Tree)
+	}
+}
+
+// A pipe, wherever a session puts it, holds nobody up, and costs no more of a checkpoint than itself.
+func TestAPipeCostsNoCheckpoint(t *testing.T) {
+	for name, test := range map[string]struct {
+		put  func(t *testing.T, p workspace.Place)
+		said string
+	}{
+		"a new one": {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, "pipe")) }, ""},
+		"a socket": {func(t *testing.T, p workspace.Place) {
+			t.Chdir(p.Tree) // a socket's name is short
+			listener, err := net.Listen("unix", "socket")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = listener.Close() })
+		}, ""},
+		"instead of a file": {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, "one")) }, "one (0 MiB): it is a pipe, a socket or a device; the checkpoint has it as it was before"},
+		"HEAD":              {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".git", "HEAD")) }, "the branch that it is on: .git/HEAD cannot be read"},
+		"packed-refs":       {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".git", "packed-refs")) }, "branches and tags: .git/packed-refs cannot be read"},
+		"the index":         {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".git", "index")) }, "what is staged: the index is no file"},
+		"the configuration": {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".git", "config")) }, ""},
+		"the refs":          {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".git", "refs")) }, ""},
+		"a ref":             {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".git", "refs", "heads", "pipe")) }, ""},
+		"packs within": {func(t *testing.T, p workspace.Place) {
+			run(t, p.Tree, "init", "--quiet", "within")
+			fifo(t, filepath.Join(p.Tree, "within", ".git", "objects", "pack"))
+		}, ""},
+		"scratch": {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Scratch, "git", "objects", "17")) }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, _ := origin(t)
+			m, p := mirrors(t), place(t, from)
+			prepared(t, m, p)
+			test.put(t, p)
+			write(t, filepath.Join(p.Tree, "work"), "work")
+			soon(t, p, func(ctx context.Context) {
+				made, err := m.Checkpoint(ctx, p)
+				if err != nil || made == nil || !strings.Contains(strings.Join(made.LeftOut, "\n"), test.said) || test.said == "" && len(made.LeftOut) > 0 {
+					t.Errorf("%+v, %v", made, err)
+				}
+				to := elsewhere(t, p)
+				if _, err := m.Restore(ctx, to); err != nil {
+					t.Error(err)
+				}
+				if text := read(t, filepath.Join(to.Tree, "work")); text != "work" {
+					t.Error(text)
+				}
+			})
+		})
+	}
+}
+
+// What lies in repositories within the tree is on no branch and in no patch: whoever looks there is told.
+func TestRepositoriesWithinTheTreeAreNamed(t *testing.T) {
+	from, _ := bareOrigin(t)
+	m, p := mirrors(t), place(t, from)
+	base := prepared(t, m, p)
+	run(t, p.Tree, "init", "--quiet", "vendor/mine")
+	write(t, filepath.Join(p.Tree, "vendor", "mine", "file"), "work")
+	made, err := m.Checkpoint(t.Context(), p)
+	if err != nil || len(made.Nested) != 1 || made.Nested[0] != "vendor/mine/" {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	named := func(text string, err error) {
+		t.Helper()
+		if err != nil || !strings.Contains(text, "# vendor/mine/ is a repository of its own") {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
+	named(m.Diff(t.Context(), p, base))
+	gone := p
+	gone.Tree = filepath.Join(t.TempDir(), "gone")
+	named(m.Diff(t.Context(), gone, base))
+	request := workspace.Request{Title: "A title", Base: base}
+	alone := m.Deliver(t.Context(), p, request)
+	if alone.Commit != "" || alone.Problem != "" || !strings.Contains(alone.Note, "vendor/mine/") {
+		t.Errorf("%+v", alone)
+	}
+	err = m.Bundle(t.Context(), p.ID, p.Source, p.Branch, base, false, &strings.Builder{})
+	if said, ok := err.(*api.Error); !ok || said.Code != api.CodeNotFound || !strings.Contains(said.Message, "vendor/mine/") { //nolint:errorlint // it is not wrapped
+		t.Error(err)
+	}
+	write(t, filepath.Join(p.Tree, "file"), "work")
+	saved(t, m, p)
+	if both := m.Deliver(t.Context(), p, request); both.Commit == "" || both.Problem != "" || both.Note != alone.Note {
+		t.Errorf("%+v", both)
+	}
+}
