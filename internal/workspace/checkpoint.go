@@ -96,11 +96,12 @@ func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured)
 	if c.about.Gone {
 		return r.checkpointGone(ctx, place.ID, s, c, last)
 	}
-	commit, err := s.commit(ctx, c, fmt.Sprintf("%d +0000", time.Now().Unix()))
+	date := now()
+	commit, err := s.commit(ctx, c, date)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.store(ctx, s, place.ID, commit, last); err != nil {
+	if err := r.store(ctx, s, place.ID, commit, last, &state{about: c.about, tree: c.tree, date: date}); err != nil {
 		return nil, err
 	}
 	if _, err := s.git().run(ctx, "update-ref", "refs/last", commit); err != nil && ctx.Err() == nil {
@@ -162,20 +163,29 @@ func (r *mirror) newScratch(ctx context.Context, s *scratch) error {
 
 // commit makes the checkpoint's commit in scratch.
 func (s *scratch) commit(ctx context.Context, c *captured, date string) (string, error) {
-	return writeCommit(ctx, s.git(), c, date)
-}
-
-func writeCommit(ctx context.Context, maker git, c *captured, date string) (string, error) {
-	// Thousands of parents would be too many arguments.
-	var text strings.Builder
-	text.WriteString("tree " + c.wrapper + "\n")
-	for _, parent := range c.parents {
-		text.WriteString("parent " + parent + "\n")
-	}
-	fmt.Fprintf(&text, "author berth <noreply@localhost> %s\ncommitter berth <noreply@localhost> %s\n\nCheckpoint\n", date, date)
-	maker.stdin = text.String()
+	maker := s.git()
+	maker.stdin = c.text(date)
 	return maker.line(ctx, "hash-object", "-t", "commit", "-w", "--stdin")
 }
+
+// text is that of the checkpoint's commit.
+func (c *captured) text(date string) string {
+	return commitText(c.wrapper, c.parents, "berth <noreply@localhost>", date, "Checkpoint")
+}
+
+// commitText is a commit as git has it. Thousands of parents would be too many arguments for git commit-tree.
+func commitText(tree string, parents []string, who, date, message string) string {
+	var text strings.Builder
+	text.WriteString("tree " + tree + "\n")
+	for _, parent := range parents {
+		text.WriteString("parent " + parent + "\n")
+	}
+	fmt.Fprintf(&text, "author %s %s\ncommitter %s %s\n\n%s\n", who, date, who, date, message)
+	return text.String()
+}
+
+// now is the time, as git writes it in a commit.
+func now() string { return fmt.Sprintf("%d +0000", time.Now().Unix()) }
 
 // checkpointGone saves the files of a session that has lost its repository. The commits of the last checkpoint are all that is
 // left of it, and only the mirror has them: so there the new one is put on top of the last that had a repository.
@@ -194,16 +204,16 @@ func (r *mirror) checkpointGone(ctx context.Context, id string, s *scratch, c *c
 			parents = strings.Fields(all)
 		}
 	}
-	date := fmt.Sprintf("%d +0000", time.Now().Unix())
+	date := now()
 	files, err := s.commit(ctx, c, date)
 	if err != nil {
 		return nil, err
 	}
 	s.last = "" // what it is known by is gone with the repository
 	commit := files
-	err = r.storeThen(ctx, s, id, files, last, func() (string, error) {
+	err = r.storeThen(ctx, s, id, files, last, nil, func() (string, error) {
 		c.parents = append(c.parents, parents...)
-		commit, err = writeCommit(ctx, r.bare(c.wrapper), c, date)
+		commit, err = r.writeCommit(c.text(date), formatOf(c.wrapper))
 		return commit, err
 	})
 	return &api.Checkpoint{Commit: commit, Tree: c.tree, LeftOut: c.about.LeftOut, Nested: nestedPaths(c.about.Nested)}, err

@@ -76,7 +76,7 @@ func (m *Mirrors) deliver(ctx context.Context, place Place, request Request, don
 	if strings.TrimSpace(title) == "" {
 		title = defaultTitle(place.ID)
 	}
-	found, err := r.workOf(ctx, checkpoint, request.Base, title)
+	found, err := r.workOf(ctx, place.ID, checkpoint, request.Base, title)
 	if err != nil {
 		return err
 	}
@@ -132,6 +132,7 @@ func (r *mirror) push(ctx context.Context, from address, place Place, commit str
 	if err != nil {
 		return gitSaid(err, output)
 	}
+	r.pushed(tip{oid: commit, name: branch})
 	return r.writeRef("refs/delivered/"+place.ID, commit)
 }
 

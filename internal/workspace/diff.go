@@ -128,12 +128,11 @@ func (s *scratch) now(ctx context.Context) (tree string, nested []string, err er
 func patchOf(ctx context.Context, g git, base, tree, where string) (string, error) {
 	before := base + "^{tree}"
 	if base == "" {
-		before = "4b825dc642cb6eb9a060e54bf8d69288fbee4904" // the empty tree
-		if format, err := g.line(ctx, "rev-parse", "--show-object-format"); err != nil {
+		format, err := g.line(ctx, "rev-parse", "--show-object-format")
+		if err != nil {
 			return "", err
-		} else if sha(format) == sha256Format {
-			before = "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"
 		}
+		before = emptyTree(sha(format))
 	} else if _, err := g.run(ctx, "cat-file", "-e", before); err != nil {
 		if ctx.Err() != nil {
 			return "", err

@@ -22,6 +22,7 @@ type known struct {
 	commit string // the checkpoint that the next one may replace; empty if there was none
 	next   string // one that is being stored, or whose storing ended in an error: the ref may lead there
 	whole  bool   // commit was stored by this process: nothing of it is missing
+	state  *state // what commit has, if it was stored by this process
 
 	tips    []string    // until there is a checkpoint: what the mirror was seen to have whole
 	objects os.FileInfo // where it has them

@@ -1,8 +1,14 @@
 package workspace
 
 import (
+	"bytes"
+	"compress/zlib"
 	"context"
+	"crypto/sha1" //nolint:gosec // git's names of objects
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +71,50 @@ func makeBare(dir string, format format) error {
 	return errors.Join(os.MkdirAll(filepath.Join(dir, "refs"), 0o700),
 		os.WriteFile(filepath.Join(dir, "config"), []byte(format.config()), 0o600),
 		os.WriteFile(filepath.Join(dir, "HEAD"), []byte("ref: refs/heads/main\n"), 0o600))
+}
+
+// writeCommit puts a commit into the mirror, synced, and returns its name (git-hash-object(1)): with git that would be five
+// times the operations on the volume.
+func (r *mirror) writeCommit(text string, as format) (string, error) {
+	whole := fmt.Appendf(nil, "commit %d\x00%s", len(text), text)
+	sum := sha1.New() //nolint:gosec // git's name for it
+	if as == sha256Format {
+		sum = sha256.New()
+	}
+	_, _ = sum.Write(whole) // a hash takes everything
+	oid := hex.EncodeToString(sum.Sum(nil))
+	dir := filepath.Join(r.path, "objects", oid[:2])
+	path := filepath.Join(dir, oid[2:])
+	if _, err := os.Lstat(path); err == nil {
+		return oid, nil
+	}
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return "", err
+		}
+	} else if !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	file, err := os.CreateTemp(dir, "tmp_obj_*") // git removes what is left under such a name
+	if err != nil {
+		return "", err
+	}
+	var packed bytes.Buffer
+	writer := zlib.NewWriter(&packed)
+	_, err = writer.Write(whole)
+	err = errors.Join(err, writer.Close())
+	if err == nil {
+		_, err = file.Write(packed.Bytes())
+	}
+	err = errors.Join(err, file.Chmod(0o444), file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name()) // or it is removed later
+		return "", err
+	}
+	return oid, syncDir(dir)
 }
 
 // tip is a ref of a mirror's origin, as the mirror names it.

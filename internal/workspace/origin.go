@@ -97,3 +97,23 @@ func (o *origin) find(name string) string {
 	}
 	return o.tips[i].oid
 }
+
+// pushed remembers that an origin has a branch that was pushed from here: the mirror has its commit already, so it need not
+// be fetched when the origin says so.
+func (r *mirror) pushed(branch tip) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.origins[r.path]
+	if before == nil {
+		return
+	}
+	after := *before // others may be reading it
+	after.tips = slices.Clone(before.tips)
+	i, found := slices.BinarySearchFunc(after.tips, branch.name, func(one tip, name string) int { return strings.Compare(one.name, name) })
+	if found {
+		after.tips[i] = branch
+	} else {
+		after.tips = slices.Insert(after.tips, i, branch)
+	}
+	r.origins[r.path] = &after
+}

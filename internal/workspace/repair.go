@@ -54,6 +54,14 @@ func (f format) config() string {
 	return "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 }
 
+// emptyTree is the tree without a file.
+func emptyTree(as format) string {
+	if as == sha256Format {
+		return "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"
+	}
+	return "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+}
+
 // formatOf tells the format of an object's name.
 func formatOf(oid string) format {
 	if len(oid) == 64 {

@@ -12,12 +12,12 @@ import (
 
 // store brings a commit and what it needs from scratch to the mirror, and makes it the session's checkpoint. Objects
 // come first, synced, then the ref: a crash anywhere leaves the last checkpoint or this one.
-func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string) error {
-	return r.storeThen(ctx, s, id, commit, last, func() (string, error) { return commit, nil })
+func (r *mirror) store(ctx context.Context, s *scratch, id, commit, last string, has *state) error {
+	return r.storeThen(ctx, s, id, commit, last, has, func() (string, error) { return commit, nil })
 }
 
 // storeThen has then tell, once the objects are in the mirror, which commit is to be the checkpoint.
-func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last string, then func() (string, error)) error {
+func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last string, has *state, then func() (string, error)) error {
 	if !r.exists() {
 		if err := r.make(ctx); err != nil {
 			return err
@@ -30,8 +30,8 @@ func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last str
 	defer func() { unlock(shared) }()
 	// If this process knows what the mirror has whole, it need not look; else the mirror checks that nothing is missing that
 	// the new one needs. That reads all of its packs' indexes, many small reads on the volume.
-	if has := r.has(id, last); len(has) > 0 && last == s.last {
-		err = r.storePack(ctx, s, commit, has)
+	if there := r.has(id, last); len(there) > 0 && last == s.last {
+		err = r.storePack(ctx, s, commit, there)
 	} else {
 		err = r.storeObjects(ctx, s, commit, last)
 	}
@@ -45,7 +45,7 @@ func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last str
 		return err
 	}
 	now := &known{commit: last, next: commit}
-	r.know(id, now)
+	defer func() { r.know(id, now) }()
 	if err := r.moveRef(id, now); errors.Is(err, os.ErrExist) {
 		// Somebody was killed over it, for a session has one owner at a time.
 		unlock(shared)
@@ -59,7 +59,7 @@ func (r *mirror) storeThen(ctx context.Context, s *scratch, id, commit, last str
 	} else if err != nil {
 		return err
 	}
-	r.know(id, &known{commit: commit, whole: true})
+	now = &known{commit: commit, whole: true, state: has}
 	if last == "" {
 		if damaged, _ := r.damaged(id); damaged != "" {
 			return os.Remove(damaged)

@@ -20,9 +20,18 @@ type work struct {
 	nested []nested
 }
 
-// workOf makes the commit that has a session's work: the one that its HEAD is at, or one more on top with what it has
-// not committed. The same checkpoint and title make the same commit.
-func (r *mirror) workOf(ctx context.Context, checkpoint, base, title string) (*work, error) {
+// state is what a checkpoint has that becomes a session's work.
+type state struct {
+	about about
+	tree  string // its files as git would commit them
+	date  string // of the checkpoint
+}
+
+// stateOf reads it, unless it is known.
+func (r *mirror) stateOf(ctx context.Context, id, checkpoint string) (*state, error) {
+	if k, found := r.knows(id); found && k.commit == checkpoint && k.state != nil {
+		return k.state, nil
+	}
 	reader := r.bare(checkpoint)
 	reader.stdin, reader.most = checkpoint+"\n"+checkpoint+":about.json\n"+checkpoint+":tree\n", 2*maxAbout
 	text, err := reader.run(ctx, "cat-file", "--batch")
@@ -37,40 +46,42 @@ func (r *mirror) workOf(ctx context.Context, checkpoint, base, title string) (*w
 	if err != nil {
 		return nil, err
 	}
-	tree := parts[2].oid
-	w := &work{base: known.Base, nested: known.Nested}
+	return &state{about: *known, tree: parts[2].oid, date: dateOf(parts[0].text)}, nil
+}
+
+// workOf makes the commit that has a session's work: the one that its HEAD is at, or one more on top with what it has
+// not committed. The same checkpoint and title make the same commit.
+func (r *mirror) workOf(ctx context.Context, id, checkpoint, base, title string) (*work, error) {
+	has, err := r.stateOf(ctx, id, checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	w := &work{base: has.about.Base, nested: has.about.Nested}
 	if commitID.MatchString(base) {
 		w.base = base
 	}
-	parent := known.Commit
-	if parent == "" {
-		parent = w.base
-	}
-	if parent == "" && parts[2].text == "" {
+	var parents []string
+	switch {
+	case has.about.Commit != "":
+		parents = []string{has.about.Commit}
+	case w.base != "":
+		parents = []string{w.base}
+	case has.tree == emptyTree(formatOf(has.tree)):
 		w.none = true
 		return w, nil
 	}
-	if parent != "" {
+	for _, parent := range parents {
 		committed, err := r.bare(parent).line(ctx, "rev-parse", "--verify", "--end-of-options", parent+"^{tree}")
 		if err != nil {
 			return nil, err
 		}
-		if committed == tree {
+		if committed == has.tree {
 			w.commit, w.none = parent, parent == w.base
 			return w, nil
 		}
 	}
-	date := dateOf(parts[0].text)
-	maker := r.bare(tree)
-	for _, who := range []string{"AUTHOR", "COMMITTER"} {
-		maker.env = append(maker.env, "GIT_"+who+"_NAME=Claude", "GIT_"+who+"_EMAIL=noreply@anthropic.com", "GIT_"+who+"_DATE="+date)
-	}
-	maker.stdin = strings.TrimSpace(strings.ReplaceAll(title, "\x00", "")) + "\n"
-	args := []string{"commit-tree", tree}
-	if parent != "" {
-		args = append(args, "-p", parent)
-	}
-	w.commit, err = maker.line(ctx, args...)
+	message := strings.TrimSpace(strings.ReplaceAll(title, "\x00", ""))
+	w.commit, err = r.writeCommit(commitText(has.tree, parents, "Claude <noreply@anthropic.com>", has.date, message), formatOf(has.tree))
 	return w, err
 }
 
@@ -145,7 +156,7 @@ func (r *mirror) delivered(ctx context.Context, id, checkpoint, base string) (*w
 			title = subject
 		}
 	}
-	return r.workOf(ctx, checkpoint, base, title)
+	return r.workOf(ctx, id, checkpoint, base, title)
 }
 
 // bundle writes it from a repository of its own that has the branch and the mirror's objects.
