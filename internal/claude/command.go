@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"berth/internal/api"
 	"berth/internal/contract"
@@ -74,6 +75,9 @@ type Config struct {
 	// among the Lines. After an error the messages that were not kept are not among them. It may be nil.
 	Keep func(at int64, part []byte) error
 	Kept int64
+
+	// Hold is how long messages wait at most for a turn that was cut off to be taken up again; 0 is a time that usually does.
+	Hold time.Duration
 }
 
 // files are the session's files that become arguments, beside its directories: it may read them, and not change them.

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,9 @@ const testSession = "0190d3a0-0000-7000-8000-0000000000aa"
 func fakeCLI() int {
 	transcript := filepath.Join(os.Getenv("CLAUDE_CONFIG_DIR"), "projects", "p", os.Getenv(contract.EnvSession)+".jsonl")
 	input := bufio.NewReader(os.Stdin)
+	if slices.Contains(os.Args, "--resume") {
+		takeUp(transcript, input)
+	}
 	for {
 		text, err := input.ReadString('\n')
 		if err != nil {
@@ -91,6 +95,30 @@ func fakeCLI() int {
 	}
 }
 
+// takeUp takes a turn up: it begins it if the transcript says "begin", and says "early" if a message is there before that. With
+// "quiet" it does nothing.
+func takeUp(transcript string, input *bufio.Reader) {
+	text, err := os.ReadFile(transcript)
+	if err != nil || strings.Contains(string(text), "quiet") {
+		return
+	}
+	waits := make(chan struct{})
+	go func() {
+		if _, err := input.Peek(1); err == nil {
+			close(waits)
+		}
+	}()
+	select {
+	case <-waits:
+		fmt.Println(`{"type":"x","uuid":"early"}`)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if strings.Contains(string(text), "begin") {
+		fmt.Println(`{"type":"system","subtype":"init","uuid":"begun"}`)
+	}
+	<-waits
+}
+
 // beUndumpable closes this process, looks at it from another one, and does what berthd does afterwards.
 func beUndumpable() int {
 	if err := Undumpable(); err != nil {
@@ -133,11 +161,23 @@ func testDirs(t *testing.T) Dirs {
 // begin starts the fake CLI, and kills it with the test.
 func begin(t *testing.T, dirs Dirs) *Process {
 	t.Helper()
-	claim, err := Take(t.Context(), uuid.NewString(), dirs)
+	return goOn(t, dirs, 0)
+}
+
+// goOn starts the fake CLI with a transcript of these lines, and kills it with the test.
+func goOn(t *testing.T, dirs Dirs, hold time.Duration, transcript ...string) *Process {
+	t.Helper()
+	session := uuid.NewString()
+	if len(transcript) > 0 {
+		file := filepath.Join(dirs.Config, "projects", "p", session+".jsonl")
+		must(t, os.MkdirAll(filepath.Dir(file), 0o700))
+		must(t, os.WriteFile(file, []byte(strings.Join(transcript, "\n")+"\n"), 0o600))
+	}
+	claim, err := Take(t.Context(), session, dirs)
 	must(t, err)
 	self, err := os.Executable()
 	must(t, err)
-	p, err := claim.Start(&Config{CLI: self, Reaper: []string{self, "reap"}})
+	p, err := claim.Start(&Config{CLI: self, Reaper: []string{self, "reap"}, Hold: hold})
 	must(t, err)
 	t.Cleanup(func() {
 		p.Stop(syscall.SIGKILL, 0)

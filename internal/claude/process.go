@@ -3,6 +3,7 @@ package claude
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +23,9 @@ const (
 	settleWithin = 10 * time.Second
 	settleEvery  = 10 * time.Millisecond
 	// killAfter is how long a reaper has to end everything once it is told to.
-	killAfter  = reapGrace + 5*time.Second
+	killAfter = reapGrace + 5*time.Second
+	// holdTime is the usual Config.Hold: taking a turn up takes the CLI a second or two, on a busy machine more.
+	holdTime   = 15 * time.Second
 	stderrKept = 4 << 10
 	// lateOutput is how long output may come after everything has ended, and pipeHolds how much, in bytes: Linux lets
 	// nobody have a larger pipe unasked (pipe(7), pipe-max-size).
@@ -44,9 +47,11 @@ type Process struct {
 	done       chan struct{} // closed when everything has ended
 	exit       Exit
 
-	told chan struct{} // input or closed may have changed
+	told chan struct{} // input, closed or ready may have changed
 
 	mu     sync.Mutex
+	ready  bool            // the CLI has taken up what it has to before it may hear of anything else
+	first  int             // how many messages it gets before that
 	input  [][]byte        // lines that are to be written
 	closed bool            // no more come
 	open   map[string]bool // messages that were given and not answered
@@ -61,13 +66,14 @@ type Exit struct {
 }
 
 // Start starts the CLI under the claim: anew, or to go on with the transcript if there is one. Its Lines have to
-// be read until their end.
+// be read until their end. Where the transcript ends in the middle of a turn, messages wait until the CLI has taken it up.
 func (c *Claim) Start(config *Config) (*Process, error) {
 	transcript, err := c.Transcript()
 	if err != nil {
 		return nil, err
 	}
 	resume := transcript.Exists()
+	first, held := transcript.before()
 	transcript.slim()
 	if err := errors.Join(transcript.discard(resume), c.dirs.Make(), config.User.adopt(c.dirs), config.write(c.dirs)); err != nil {
 		return nil, err
@@ -76,6 +82,7 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 		session: c.session, user: userOf(c.dirs.Root),
 		transcript: transcript, keep: config.Keep, kept: config.Kept, stderr: tail{keep: stderrKept},
 		lines: make(chan Line), done: make(chan struct{}), told: make(chan struct{}, 1), open: map[string]bool{},
+		ready: !held, first: first,
 	}
 	args := slices.Concat(config.Reaper[1:], config.User.arguments(), []string{config.CLI}, config.args(c.session, c.dirs, resume))
 	if !resume {
@@ -88,6 +95,9 @@ func (c *Claim) Start(config *Config) (*Process, error) {
 		return nil, fmt.Errorf("starting Claude Code: %w", err)
 	}
 	raw := make(chan Line, 256)
+	if held {
+		go p.hold(cmp.Or(config.Hold, holdTime))
+	}
 	go p.write(stdin)
 	go p.wait(output)
 	go p.scan(output, raw)
@@ -194,14 +204,36 @@ func (p *Process) ended(within time.Duration) bool {
 	}
 }
 
+// hold keeps messages from a CLI that has a turn to take up, until it has, for so long at most. It would take one that waits
+// when it starts for its next prompt, and leave the turn as it is.
+func (p *Process) hold(most time.Duration) {
+	if p.ended(most) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready = true
+	p.tell()
+}
+
+// due takes the lines that may be written now, for whoever has the mutex.
+func (p *Process) due() (lines [][]byte) {
+	count := len(p.input)
+	if !p.ready {
+		count = min(count, p.first)
+		p.first -= count
+	}
+	lines, p.input = p.input[:count:count], p.input[count:]
+	return lines
+}
+
 // write hands messages to the CLI, until there will be no more or it has ended. A CLI that does not read blocks only
 // this.
 func (p *Process) write(stdin io.WriteCloser) {
 	defer stdin.Close() //nolint:errcheck // who would read has ended, or is told so
 	for {
 		p.mu.Lock()
-		lines, closed := p.input, p.closed
-		p.input = nil
+		lines, closed := p.due(), p.closed
 		p.mu.Unlock()
 		for _, line := range lines {
 			if _, err := stdin.Write(line); err != nil {
@@ -276,7 +308,8 @@ func (p *Process) note(line *Line) {
 	case line.Type == "result":
 		p.over = true
 	case line.Begins():
-		p.over = false
+		p.over, p.ready = false, true
+		p.tell()
 	case line.Answers():
 		delete(p.open, line.Command)
 	}

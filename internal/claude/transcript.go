@@ -73,6 +73,15 @@ func (t *Transcript) Cut() bool {
 // the model's next reply. A resumed process takes such a turn up no second time: it waits for a message.
 func (t *Transcript) Abandoned() bool { return t.stop == stopContinued }
 
+// before says how many messages a resumed process gets before it has begun a turn, if the others are held until then: none
+// if it goes on with the last turn by itself, and the one that has it do so if it does not.
+func (t *Transcript) before() (first int, held bool) {
+	if t.Abandoned() {
+		return 1, true
+	}
+	return 0, t.Cut()
+}
+
 // Failed reports whether the last reply was none of the model's, but an error of its API. A resumed process
 // takes such a turn for finished.
 func (t *Transcript) Failed() bool { return t.stop == stopAPIError }

@@ -43,11 +43,17 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 	if err := r.makeUp(transcript); err != nil {
 		return err
 	}
+	if past.restored && past.results > 0 {
+		if err := r.tellClaude(restoredText); err != nil {
+			return err
+		}
+	}
 	switch {
-	case past.restored && past.results > 0:
-		return r.tellClaude(restoredText)
-	case len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted() || transcript.Abandoned()):
-		// A resumed process would take the turn for finished, or wait.
+	case len(r.unsent) == 0 && (transcript.Failed() || transcript.Interrupted()):
+		// A resumed process would take the turn for finished.
+		return r.tellClaude(claude.ContinueText)
+	case transcript.Abandoned() && (len(r.unsent) == 0 || r.unsent[0].Text != claude.ContinueText):
+		// It would wait, or take whatever it is told for the next thing to do.
 		return r.tellClaude(claude.ContinueText)
 	}
 	return nil
