@@ -34,13 +34,14 @@ build: build-agent ## build bin/berth, bin/berthd and bin/infra
 build-agent:
 	go build -o bin/ ./cmd/berth ./cmd/berthd
 
+# The three tiers that take minutes run side by side (-p), each with its output in one piece.
 .PHONY: test
 test: setup build ## run every test: Go, the emulator's own, and end to end
 	go vet ./...
 	go vet -tags e2e ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
-	go test -tags e2e -count 1 -timeout 20m -parallel 4 -v ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
+	go test -tags e2e -count 1 -timeout 20m -p 3 -parallel 4 -v ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
 
 .PHONY: soak
 soak: setup build ## kill agents, Claude Code and work disks at random, 200 times (BERTH_SOAK=n: n times)
@@ -77,6 +78,7 @@ bench: setup build ## print the figures of docs/measurements.md
 	go run ./bench/restart
 	go run ./bench/followers
 	go run ./bench/history -delay 0
+	go run ./bench/image
 
 .PHONY: setup
 setup: node_modules/.installed .venv/.installed

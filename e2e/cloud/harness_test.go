@@ -3,6 +3,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,8 @@ func prepareAndRun(m *testing.M) (code int, err error) {
 	if err := shared.checkOut(ctx); err != nil {
 		return 0, err
 	}
-	if shared.docker, err = dockertest.Start(ctx, filepath.Join(shared.base, "docker")); err != nil {
+	// Kept from run to run, Docker remembers what it has built.
+	if shared.docker, err = dockertest.Start(ctx, cmp.Or(os.Getenv("BERTH_TEST_DOCKER"), filepath.Join(shared.base, "docker"))); err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, shared.docker.Stop()) }()

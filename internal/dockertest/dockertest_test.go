@@ -25,7 +25,7 @@ func TestTheSynthesisedTaskDefinition(t *testing.T) {
 	}
 	all := strings.Join(words, " ")
 	for _, want := range []string{
-		"--user 0 ", "--read-only", "--init", "--cap-drop MKNOD", "--cap-drop NET_RAW", "--ulimit nofile=65535:65535", "--stop-timeout 120", "--memory 8192m",
+		"--user 0 ", "--read-only", "--init", "--cap-drop MKNOD", "--cap-drop NET_RAW", "--ulimit nofile=", "--stop-timeout 120", "--memory 8192m",
 		"--cpus ", "--health-cmd /usr/local/bin/berthd health", "--health-interval 30s", "type=bind,source=/srv/volume,destination=/data/volume",
 		"type=volume,destination=/work", "type=volume,destination=/tmp",
 	} {

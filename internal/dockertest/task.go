@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 )
 
 // TaskDefinition is what ECS's task definitions have that decides how the container runs. It has the names of ECS's API; see
@@ -167,7 +170,11 @@ func (t Task) Words() ([]string, error) {
 		words = append(words, "--cap-add", each)
 	}
 	for _, each := range definition.Ulimits {
-		words = append(words, "--ulimit", fmt.Sprintf("%s=%d:%d", each.Name, each.SoftLimit, each.HardLimit))
+		most, err := mostFiles(each.Name)
+		if err != nil {
+			return nil, err
+		}
+		words = append(words, "--ulimit", fmt.Sprintf("%s=%d:%d", each.Name, min(each.SoftLimit, most), min(each.HardLimit, most)))
 	}
 	units, err := strconv.ParseFloat(t.Definition.CPU, 64)
 	if err != nil {
@@ -181,6 +188,18 @@ func (t Task) Words() ([]string, error) {
 	}
 	mounts, err := t.mounts()
 	return slices.Concat(words, health, mounts), err
+}
+
+// mostFiles is the highest limit that this machine lets a container have: root without CAP_SYS_RESOURCE cannot raise its own.
+func mostFiles(name string) (int, error) {
+	if name != "nofile" {
+		return 0, fmt.Errorf("the ulimit %s is not known here", name)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	return int(min(limit.Max, math.MaxInt32)), nil
 }
 
 // healthWords are for the definition's health check. Docker's client takes a command for the shell only.
