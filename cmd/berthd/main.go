@@ -23,6 +23,7 @@ type cli struct {
 
 	Serve  serve  `cmd:"" default:"withargs" help:"Be the agent (the default)."`
 	Health health `cmd:"" help:"Ask the agent that uses this volume whether it answers; exit 0 if it does."`
+	Verify verify `cmd:"" help:"Read every session of a restored volume, and say as JSON what is there."`
 }
 
 func main() {
