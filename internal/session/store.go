@@ -32,8 +32,9 @@ type Store struct {
 	sessions map[string]*Session
 	keys     map[string]string // sessions by the idempotency key of their request
 	broken   map[string]error
-	peers    bool      // another daemon uses the volume
-	listed   time.Time // how old the directory of sessions was when it was last read
+	making   map[string]bool // sessions that this daemon is about to accept, by id
+	peers    bool            // another daemon uses the volume
+	listed   time.Time       // how old the directory of sessions was when it was last read
 
 	stop    context.CancelFunc // of the renewal of leases
 	stopped chan struct{}
@@ -53,7 +54,7 @@ const (
 func Open(dir string, now func() time.Time) (*Store, error) {
 	s := &Store{
 		dir: dir, now: now, owner: self(), sessions: map[string]*Session{}, keys: map[string]string{}, broken: map[string]error{},
-		stopped: make(chan struct{}),
+		making: map[string]bool{}, stopped: make(chan struct{}),
 	}
 	for _, each := range []string{dir, s.path(sessionsDir), s.path(spoolDir), s.path(daemonsDir)} {
 		if err := os.MkdirAll(each, 0o700); err != nil {
@@ -106,6 +107,8 @@ func (s *Store) Create(task api.NewSession, messageID, key string) (session *Ses
 		ID: id.String(), Prompt: task.Prompt, Repo: task.Repo, Ref: task.Ref, Options: task.Options,
 		CreatedAt: s.now().UTC().Truncate(time.Millisecond),
 	}}
+	s.make(record.ID, true)
+	defer s.make(record.ID, false)
 	spooled, accepted := s.path(spoolDir, newPrefix+s.owner.ID+"."+record.ID), s.path(sessionsDir, record.ID)
 	session, err = create(spooled, record, api.Event{MessageID: messageID, Text: task.Prompt}, s.now, s.owner)
 	if err == nil {
@@ -126,6 +129,17 @@ func (s *Store) Create(task api.NewSession, messageID, key string) (session *Ses
 	session.moved(accepted)
 	s.sessions[record.ID] = session
 	return session, false, nil
+}
+
+// make notes that a session is about to be accepted: whoever finds its directory before that leaves it to Create.
+func (s *Store) make(id string, begun bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if begun {
+		s.making[id] = true
+	} else {
+		delete(s.making, id)
+	}
 }
 
 // reserve gives a key to a session that is about to be created, or returns the one that has it.
@@ -264,6 +278,12 @@ func (s *Store) load() error {
 
 // look reads a session that is not known yet.
 func (s *Store) look(id string) *Session {
+	s.mu.Lock()
+	making := s.making[id]
+	s.mu.Unlock()
+	if making {
+		return nil
+	}
 	session, err := open(s.path(sessionsDir, id), s.now, s.owner)
 	s.mu.Lock()
 	defer s.mu.Unlock()

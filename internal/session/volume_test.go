@@ -253,3 +253,43 @@ func TestALongLogIsRead(t *testing.T) {
 	}
 	t.Logf("opened in %v", time.Since(before))
 }
+
+// A look at the volume while sessions are created finds none of them a second time: two that are one would keep each other out.
+func TestASessionThatIsBeingCreatedIsFoundOnce(t *testing.T) {
+	t.Parallel()
+	store := openStore(t, t.TempDir(), newClock().now)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	found := map[string]*Session{}
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := store.load(); err != nil {
+				t.Error(err)
+			}
+			for _, each := range store.List() {
+				if found[each.ID()] == nil {
+					found[each.ID()] = each
+				}
+			}
+		}
+	}()
+	var all []*Session
+	for range 100 {
+		created, _, err := store.Create(api.NewSession{Prompt: "do it"}, "m0", "")
+		must(t, err)
+		all = append(all, created)
+	}
+	close(stop)
+	<-stopped
+	for _, created := range all {
+		if other := found[created.ID()]; other != nil && other != created {
+			t.Fatalf("session %s was found beside", created.ID())
+		}
+	}
+	must(t, store.Close())
+}
