@@ -63,6 +63,7 @@ var arrows = map[string][]string{
 	"berth/e2e":                     {},
 	"berth/e2e/local":               {},
 	"berth/e2e/cloud":               {},
+	"berth/e2e/release":             {},
 }
 
 // forTests says what the tests of a package may import beside that. doctest is for all of them.
