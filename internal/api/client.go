@@ -21,7 +21,26 @@ type Client struct {
 	endpoint Endpoint
 	http     *http.Client
 	retry    retry
+	through  *Through // nil for an agent on this machine
 }
+
+// Through says how to reach an agent that is on another machine.
+type Through struct {
+	// Dial makes a connection to the agent's port. An error that is a *FinalError is returned as what it holds; after
+	// any other one another attempt may succeed.
+	Dial func(context.Context) (net.Conn, error)
+	// Patience is how long followers go on without a connection: a task that is replaced takes minutes.
+	Patience time.Duration
+	Where    string // the agent, as "in claude-code-dev"
+	Next     string // what to do where it cannot be reached
+	Refused  string // what to do where it does not take the token
+}
+
+// FinalError is an error of Through.Dial after which no other attempt is of use.
+type FinalError struct{ Err error }
+
+func (e *FinalError) Error() string { return e.Err.Error() }
+func (e *FinalError) Unwrap() error { return e.Err }
 
 const (
 	// answerTime is how long an answer may take. A diff of a large repository is the slowest.
@@ -48,6 +67,18 @@ func NewClient(endpoint Endpoint) *Client {
 		},
 		retry: defaultRetry,
 	}
+}
+
+// NewClientThrough makes a client of an agent that is reached some other way. Its endpoint names what the agent listens at.
+func NewClientThrough(endpoint Endpoint, through Through) *Client {
+	c := NewClient(endpoint)
+	c.through = &through
+	c.retry.giveUp = through.Patience
+	c.http.Transport = &http.Transport{
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return through.Dial(ctx) },
+		IdleConnTimeout: 30 * time.Second,
+	}
+	return c
 }
 
 // StatusError is what the agent answered when it refused a request. It wraps the Error of the answer.
@@ -271,6 +302,9 @@ func (c *Client) do(request *http.Request) (*http.Response, error) {
 	if err != nil || json.Unmarshal(text, refusal) != nil || refusal.Code == "" {
 		return nil, fmt.Errorf("what answers at %s is not an agent: it says %s to %s %s; look at the address", c.endpoint.URL, response.Status, request.Method, request.URL.Path)
 	}
+	if c.through != nil && refusal.Code == CodeUnauthorized {
+		return nil, errors.New("the agent " + c.through.Where + " does not take the token: " + c.through.Refused)
+	}
 	return nil, &StatusError{Status: response.StatusCode, Err: refusal}
 }
 
@@ -283,10 +317,24 @@ func (c *Client) unreachable(ctx context.Context, cause error) error {
 	if outer := new(url.Error); errors.As(cause, &outer) {
 		cause = outer.Err
 	}
+	if final := new(FinalError); errors.As(cause, &final) {
+		return final.Err
+	}
+	if c.through != nil {
+		return c.through.lost(cause)
+	}
 	if outer := new(net.OpError); errors.As(cause, &outer) {
 		cause = outer.Err
 	}
 	return fmt.Errorf("%w at %s: %w; `berth up` starts it", ErrUnreachable, c.endpoint.URL, cause)
+}
+
+// lost says that the agent is not reached.
+func (t *Through) lost(cause error) error {
+	if strings.Contains(cause.Error(), "`") { // it says itself what to do
+		return fmt.Errorf("%w %s: %w", ErrUnreachable, t.Where, cause)
+	}
+	return fmt.Errorf("%w %s: %w; %s", ErrUnreachable, t.Where, cause, t.Next)
 }
 
 // closeBody gives the connection back. What is wrong with a body that nobody reads on does not matter.

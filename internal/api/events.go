@@ -118,6 +118,9 @@ func (f *follower) lost(err error) error {
 	if errors.Is(err, ErrUnreachable) {
 		return fmt.Errorf("lost the events of session %s after %d: %w", f.id, f.next, err)
 	}
+	if through := f.client.through; through != nil {
+		return fmt.Errorf("lost the events of session %s after %d: %w", f.id, f.next, through.lost(err))
+	}
 	return fmt.Errorf("lost the events of session %s after %d: %w at %s: %w", f.id, f.next, ErrUnreachable, f.client.endpoint.URL, err)
 }
 
