@@ -129,13 +129,19 @@ func (s *scratch) createWithin(ctx context.Context, outer *scratch) error {
 		return err
 	}
 	info := filepath.Join(s.place.gitDir(), "info")
+	if _, err := tool.tool(ctx, "rm", "rm", "-rf", "--", s.place.Scratch); err != nil { // it is not as it was made
+		return err
+	}
 	if _, err := tool.tool(ctx, "mkdir", "mkdir", "-p", "--", info); err != nil {
 		return err
 	}
-	for _, name := range []string{"git", "as-git"} {
+	for _, name := range twins {
 		init := tool
 		init.env = []string{"HOME=" + outer.place.Scratch}
 		if _, err := init.run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+format, "--", filepath.Join(s.place.Scratch, name)); err != nil {
+			return err
+		}
+		if err := outer.copyFile(ctx, filepath.Join(outer.place.gitDir(), "config"), filepath.Join(s.place.Scratch, name, "config")); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,8 @@ import (
 //	Scratch/staged     a copy of the session's index
 //
 // Where sessions have users of their own it belongs to the session's, who may do with it as he likes: what comes out
-// of it is checked as what comes out of the tree.
+// of it is checked as what comes out of the tree. Only its configuration has to be ours, for that could name programs, which
+// git would start for a session that has ended: if it is not, scratch is made anew.
 type scratch struct {
 	place   Place
 	objects string   // the session's; empty if it has none that can be used
@@ -40,11 +41,34 @@ func (p Place) gitDir() string { return filepath.Join(p.Scratch, "git") }
 // openScratch takes a place's scratch as it is.
 func openScratch(place Place) *scratch { return &scratch{place: place} }
 
-// there reports whether it has been made.
+// there reports whether it has been made, and is still configured as it was.
 func (s *scratch) there() bool {
-	_, err := os.Lstat(filepath.Join(s.place.gitDir(), "objects"))
-	return err == nil
+	if _, err := os.Lstat(filepath.Join(s.place.gitDir(), "objects")); err != nil {
+		return false
+	}
+	root, err := openTree(s.place.Scratch)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = root.Close() }() // of a directory
+	for _, name := range twins {
+		info, err := root.Lstat(name)
+		if err != nil || !info.IsDir() {
+			return false
+		}
+		config, err := readSmall(root, name+"/config", maxRefFile)
+		if err != nil || config != sha1Format.config() && config != sha256Format.config() {
+			return false
+		}
+		if _, err := root.Lstat(name + "/commondir"); err == nil { // it would have another one's configuration (gitrepository-layout(5))
+			return false
+		}
+	}
+	return true
 }
+
+// twins are its repositories.
+var twins = []string{"git", "as-git"}
 
 // create makes it anew, and gives it to nobody yet.
 func (s *scratch) create(ctx context.Context, format format) error {
@@ -52,10 +76,10 @@ func (s *scratch) create(ctx context.Context, format format) error {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
 		return err
 	}
-	for _, name := range []string{"git", "as-git"} {
+	for _, name := range twins {
 		path := filepath.Join(dir, name)
 		_, err := git{dir: dir}.run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+string(format), "--", path)
-		if err != nil {
+		if err = errors.Join(err, os.WriteFile(filepath.Join(path, "config"), []byte(format.config()), 0o600)); err != nil {
 			return err
 		}
 	}

@@ -127,3 +127,79 @@ func TestRepositoriesWithinTheTreeAreNamed(t *testing.T) {
 		t.Errorf("%+v", both)
 	}
 }
+
+// trap has git run a program for each file that it adds, and be content with what comes of it.
+func trap(t *testing.T, gitDir, evil string) {
+	t.Helper()
+	config := read(t, filepath.Join(gitDir, "config"))
+	write(t, filepath.Join(gitDir, "config"), config+"[filter \"evil\"]\n\tclean = "+evil+"\n\tsmudge = "+evil+"\n[diff \"evil\"]\n\ttextconv = "+evil+"\n")
+}
+
+// A session can write what it likes into our repositories beside its own; nothing of that runs when it has ended.
+func TestScratchRunsNothing(t *testing.T) {
+	for name, put := range map[string]func(t *testing.T, dir, evil string){
+		"its configuration": func(t *testing.T, dir, evil string) {
+			for _, twin := range []string{"git", "as-git"} {
+				trap(t, filepath.Join(dir, twin), evil)
+			}
+		},
+		"another one's": func(t *testing.T, dir, evil string) {
+			other := t.TempDir()
+			run(t, other, "init", "--quiet", "--bare", ".")
+			trap(t, other, evil)
+			for _, twin := range []string{"git", "as-git"} {
+				write(t, filepath.Join(dir, twin, "commondir"), other+"\n")
+			}
+		},
+		"a link": func(t *testing.T, dir, evil string) {
+			for _, twin := range []string{"git", "as-git"} {
+				other := filepath.Join(t.TempDir(), "other")
+				if err := os.Rename(filepath.Join(dir, twin), other); err != nil {
+					t.Fatal(err)
+				}
+				trap(t, other, evil)
+				link(t, other, filepath.Join(dir, twin))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, _ := origin(t)
+			m, p := mirrors(t), place(t, from)
+			base := prepared(t, m, p)
+			evil, trace := canary(t)
+			nested := filepath.Join(p.Tree, "nested")
+			mkdir(t, nested)
+			run(t, nested, "init", "--quiet")
+			write(t, filepath.Join(nested, "file"), "x")
+			write(t, filepath.Join(p.Tree, "file"), "x")
+			saved(t, m, p)
+			put(t, p.Scratch, evil)
+			inner, err := filepath.Glob(filepath.Join(p.Scratch, "nested", "*"))
+			if err != nil || len(inner) != 1 {
+				t.Fatal(inner, err)
+			}
+			put(t, inner[0], evil)
+			for _, dir := range []string{p.Tree, nested} {
+				write(t, filepath.Join(dir, ".gitattributes"), "* filter=evil diff=evil\n")
+				write(t, filepath.Join(dir, "more"), "more\n")
+			}
+			if patch, err := m.Diff(t.Context(), p, base); err != nil || !strings.Contains(patch, "+more\n") {
+				t.Errorf("%q, %v", patch, err)
+			}
+			saved(t, m, p)
+			put(t, p.Scratch, evil)
+			write(t, filepath.Join(p.Tree, "more"), "again\n")
+			saved(t, m, p)
+			if text, err := os.ReadFile(trace); err == nil {
+				t.Errorf("it ran %s", text)
+			}
+			to := elsewhere(t, p)
+			if _, err := m.Restore(t.Context(), to); err != nil {
+				t.Error(err)
+			}
+			if text := read(t, filepath.Join(to.Tree, "nested", "more")); text != "more\n" {
+				t.Error(text)
+			}
+		})
+	}
+}
