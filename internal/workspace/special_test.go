@@ -203,3 +203,57 @@ func TestScratchRunsNothing(t *testing.T) {
 		})
 	}
 }
+
+// Of submodules and of files in LFS the pointers are kept: nothing is asked for what they point to.
+func TestPointersAreKept(t *testing.T) {
+	module, commits := origin(t)
+	from, _ := bareOrigin(t)
+	seed := t.TempDir()
+	pointer := "version https://git-lfs.github.com/spec/v1\noid sha256:" + strings.Repeat("4d", 32) + "\nsize 12345\n"
+	run(t, seed, "clone", "--quiet", from, "seed")
+	seed = filepath.Join(seed, "seed")
+	write(t, filepath.Join(seed, ".gitattributes"), "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+	write(t, filepath.Join(seed, "large.bin"), pointer)
+	run(t, seed, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", module, "lib")
+	run(t, seed, "add", "--all")
+	run(t, seed, "commit", "--quiet", "-m", "pointers")
+	run(t, seed, "push", "--quiet", "origin", "HEAD")
+	m, p := mirrors(t), place(t, from)
+	base := prepared(t, m, p)
+	if text := read(t, filepath.Join(p.Tree, "large.bin")); text != pointer {
+		t.Errorf("%q", text)
+	}
+	changed := strings.Replace(pointer, "12345", "54321", 1)
+	write(t, filepath.Join(p.Tree, "large.bin"), changed)
+	run(t, p.Tree, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+	run(t, filepath.Join(p.Tree, "lib"), "checkout", "--quiet", commits["one"])
+	run(t, p.Tree, "add", "lib")
+	run(t, p.Tree, "commit", "--quiet", "-m", "an older one")
+	_, leftOut := saved(t, m, p)
+	if len(leftOut) != 1 || !strings.HasPrefix(leftOut[0], "lib/: it is a submodule") {
+		t.Error(leftOut)
+	}
+	patch, err := m.Diff(t.Context(), p, base)
+	if err != nil || !strings.Contains(patch, "+Subproject commit "+commits["one"]) || !strings.Contains(patch, "+size 54321") || !strings.Contains(patch, "# lib/ is") {
+		t.Error(patch, err)
+	}
+	to := elsewhere(t, p)
+	if _, err := m.Restore(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	if text := read(t, filepath.Join(to.Tree, "large.bin")); text != changed {
+		t.Errorf("%q", text)
+	}
+	if at := run(t, to.Tree, "ls-tree", "HEAD", "lib"); !strings.Contains(at, commits["one"]) {
+		t.Error(at)
+	}
+	if status := run(t, to.Tree, "status", "--porcelain"); status != " M large.bin" && status != "M large.bin" {
+		t.Errorf("%q", status)
+	}
+	if done := m.Deliver(t.Context(), p, workspace.Request{Title: "A title", Base: base}); done.Problem != "" {
+		t.Errorf("%+v", done)
+	}
+	if at := run(t, from, "ls-tree", p.Branch); !strings.Contains(at, "160000 commit "+commits["one"]) {
+		t.Error(at)
+	}
+}
