@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, stdio ops.Stdio) error {
 func newParser(ctx context.Context, stdio ops.Stdio) (*kong.Kong, error) {
 	return kong.New(&cli{}, kong.Name("berth"), kong.Writers(stdio.Out, stdio.Err),
 		kong.Description(description),
-		kong.Vars{"version": version()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"version": version(), "project": ops.DefaultProject}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(stdio))
 }
 

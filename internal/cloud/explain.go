@@ -60,7 +60,7 @@ func Explain(err error) error {
 		return explainCode(err, api, call)
 	}
 	var status *smithyhttp.ResponseError
-	if errors.As(err, &status) {
+	if errors.As(err, &status) && status.Response != nil && status.HTTPStatusCode() > 0 {
 		return &Error{fmt.Sprintf("AWS answered %s with status %d", call, status.HTTPStatusCode()), "try again in a minute; https://health.aws.amazon.com tells of outages", err}
 	}
 	var send *smithyhttp.RequestSendError

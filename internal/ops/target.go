@@ -1,26 +1,76 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"berth/internal/api"
+	"berth/internal/cloud"
+	"berth/internal/contract"
+	"berth/internal/options"
 )
 
-// Target says which agent a verb is for.
+// DefaultProject is the option projectName's default, which needs no flag.
+const DefaultProject = "claude-code"
+
+// Target says which agent a verb is for: the one on this machine, or with Env that of a deployment in AWS.
 type Target struct {
-	Local bool `name:"local" default:"true" help:"The agent on this machine, which is the default. BERTH_DATA names its volume."`
+	Local   bool   `name:"local" help:"The agent on this machine, which is the default. BERTH_DATA names its volume."`
+	Env     string `name:"env" placeholder:"dev|staging|prod" help:"The agent of this environment in AWS."`
+	Project string `name:"project" default:"${project}" placeholder:"NAME" help:"With --env: the deployment's project name (${project})."`
+	Region  string `name:"region" placeholder:"us-east-1" help:"With --env: the region; without it the environment's or the AWS configuration's."`
+}
+
+// inCloud reports whether the target is a deployment in AWS.
+func (t Target) inCloud() bool { return t.Env != "" }
+
+// names are the deployment's.
+func (t Target) names() contract.Names {
+	return contract.Names{Project: cmp.Or(t.Project, DefaultProject), Environment: t.Env}
 }
 
 // check says what is wrong with the target.
 func (t Target) check() error {
-	if !t.Local {
-		return &UsageError{errors.New("--local=false: there is no other agent than the one on this machine yet")}
+	switch {
+	case t.Local && t.inCloud():
+		return &UsageError{errors.New("--local and --env name two agents; give one of them")}
+	case !t.inCloud() && t.Region != "":
+		return &UsageError{errors.New("--region goes with --env, which names a deployment in AWS")}
+	case !t.inCloud() && t.Project != "" && t.Project != DefaultProject:
+		return &UsageError{errors.New("--project goes with --env, which names a deployment in AWS")}
+	case !t.inCloud():
+		return nil
+	}
+	if !slices.Contains(contract.Environments, t.Env) {
+		return &UsageError{fmt.Errorf("--env: there is no environment %.80q; use %s", t.Env, strings.Join(contract.Environments, ", "))}
+	}
+	if _, err := options.Parse(map[string]string{"projectName": t.names().Project, "environment": t.Env}); err != nil {
+		return &UsageError{fmt.Errorf("--project: %w", err)}
+	}
+	if t.Region != "" {
+		if _, err := chooseRegion(t.Region, func(string) string { return "" }, ""); err != nil {
+			return &UsageError{err}
+		}
 	}
 	return nil
+}
+
+// needsEnv is check for a verb that has no use on this machine.
+func (t Target) needsEnv(verb string) error {
+	if err := t.check(); err != nil || t.inCloud() {
+		return err
+	}
+	return &UsageError{fmt.Errorf("%s is for a deployment in AWS; name it with --env %s", verb, strings.Join(contract.Environments, "|"))}
+}
+
+// cloud connects to AWS.
+func (t Target) cloud(ctx context.Context) (*cloud.Client, error) {
+	return cloud.Connect(ctx, cloud.Options{Region: t.Region})
 }
 
 // endpoint finds the agent.

@@ -1,0 +1,504 @@
+// Package awstest stands in for AWS at the wire: one HTTP server on loopback that answers the calls that berth and the fake CDK CLI
+// make, from plain state that a test sets. It knows nothing of the types that berth uses.
+//
+// A service has a file with its calls. Each call is recorded, and any can be made to fail.
+package awstest
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/smithy-go/encoding/cbor"
+)
+
+// Account and Region are where everything in a World is.
+const (
+	Account = "123456789012"
+	Region  = "us-east-1"
+)
+
+// World is an AWS account in one region. Its fields may be set before the first request, and later within Change.
+type World struct {
+	mu     sync.Mutex
+	server *httptest.Server
+	calls  []Call
+	fails  []*Failure
+	hooks  []hook
+
+	Now func() time.Time
+
+	Stacks   map[string]*Stack // by name
+	Services map[string]*Service
+	Images   map[string][]Image // by repository
+	Secrets  map[string]*Secret // by name
+	LogLines map[string][]LogLine
+	Alarms   []Alarm
+	Quotas   map[string]float64 // by code
+	VPCs     []VPC
+
+	// Rollout is what becomes of a task that a service starts.
+	Rollout Rollout
+
+	// Extra is for services that have files of their own, by the name of the field they would have here.
+	Extra map[string]any
+}
+
+// Call is a request that came.
+type Call struct {
+	Service, Action string // such as "ecs", "DescribeServices"
+	Mutating        bool
+	Input           map[string]any // of a JSON or CBOR request; a Query request's parameters are strings by their names
+	Path            string
+	Region          string
+}
+
+func (c Call) String() string { return c.Service + ":" + c.Action }
+
+// Text is a parameter of the call, "" if there is none.
+func (c Call) Text(name string) string { text, _ := c.Input[name].(string); return text }
+
+// List is a parameter that is a list of strings.
+func (c Call) List(name string) (all []string) {
+	if list, is := c.Input[name].([]any); is {
+		for _, each := range list {
+			all = append(all, fmt.Sprint(each))
+		}
+		return all
+	}
+	for i := 1; ; i++ {
+		value, found := c.Input[name+".member."+strconv.Itoa(i)]
+		if !found {
+			return all
+		}
+		all = append(all, fmt.Sprint(value))
+	}
+}
+
+// Failure makes calls fail. Kinds: denied, throttled, expired, unknown (credentials), cut (the connection), broken (status 500), slow (an answer after half a second).
+type Failure struct {
+	Call  string // a pattern of path.Match over "service:Action", such as "ecs:*"
+	Kind  string
+	After int // so many calls pass first
+	Times int // so many fail; 0: all
+}
+
+type hook struct {
+	call string
+	do   func()
+}
+
+// Fault is an error that AWS answers with.
+type Fault struct {
+	Status        int
+	Code, Message string
+}
+
+func (f *Fault) Error() string { return f.Code + ": " + f.Message }
+
+// Handler answers a call with what becomes JSON, CBOR or XML; an error that is a *Fault is AWS's. The world is locked meanwhile.
+type Handler func(w *World, c Call) (any, error)
+
+// handlers are the calls of each service. Files of services add theirs with register.
+var handlers = map[string]map[string]Handler{}
+
+// register adds calls of a service, by the name in the scope of a signature.
+func register(service string, calls map[string]Handler) struct{} {
+	if handlers[service] == nil {
+		handlers[service] = map[string]Handler{}
+	}
+	maps.Copy(handlers[service], calls)
+	return struct{}{}
+}
+
+// rest are the services whose calls are told by method and path: each names the call of a request, and adds what is in the path to its input.
+var rest = map[string]func(method, path string, query url.Values, input map[string]any) string{}
+
+// New makes a World with nothing in it but a default VPC and the usual quotas. Serve starts it.
+func New() *World {
+	return &World{
+		Now:    time.Now,
+		Stacks: map[string]*Stack{}, Services: map[string]*Service{}, Images: map[string][]Image{}, Secrets: map[string]*Secret{}, LogLines: map[string][]LogLine{},
+		Quotas: map[string]float64{"L-3032A538": 100, "L-36FBB829": 100},
+		VPCs:   []VPC{{ID: "vpc-00000001", Default: true}},
+		Extra:  map[string]any{},
+	}
+}
+
+// Serve starts it on loopback.
+func (w *World) Serve() (url string, stop func()) {
+	w.server = httptest.NewServer(w)
+	return w.server.URL, w.server.Close
+}
+
+// URL is where it is.
+func (w *World) URL() string { return w.server.URL }
+
+// Env is the environment for a program that is to use it and nothing else.
+func (w *World) Env() []string {
+	return []string{
+		"AWS_ENDPOINT_URL=" + w.server.URL, "AWS_REGION=" + Region, "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=example",
+		"AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null",
+	}
+}
+
+// Change changes the state while no request is answered.
+func (w *World) Change(how func(*World)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	how(w)
+}
+
+// Fail has calls fail from now on.
+func (w *World) Fail(f Failure) { w.Change(func(w *World) { w.fails = append(w.fails, &f) }) }
+
+// Heal has no call fail any more, and forgets the hooks.
+func (w *World) Heal() { w.Change(func(w *World) { w.fails, w.hooks = nil, nil }) }
+
+// On does something when a call comes that fits a pattern, before it is answered, and once.
+func (w *World) On(call string, do func()) {
+	w.Change(func(w *World) { w.hooks = append(w.hooks, hook{call, do}) })
+}
+
+// Calls are the requests so far.
+func (w *World) Calls() []Call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
+}
+
+// Forget forgets the requests so far.
+func (w *World) Forget() { w.Change(func(w *World) { w.calls = nil }) }
+
+// Mutations are those of the requests that change something.
+func (w *World) Mutations() (names []string) {
+	for _, call := range w.Calls() {
+		if call.Mutating {
+			names = append(names, call.String())
+		}
+	}
+	return names
+}
+
+// reading are the verbs with which calls begin that change nothing.
+var reading = regexp.MustCompile(`^(Describe|Get|List|BatchGet|BatchCheck|Filter|Tail|Start(Live)?Query$|Validate|Simulate|Lookup|Search|Detect)`)
+
+var scope = regexp.MustCompile(`Credential=([^/]*)/[0-9]+/([^/]*)/([^/]*)/aws4_request`)
+
+// ServeHTTP answers a request.
+func (w *World) ServeHTTP(response http.ResponseWriter, request *http.Request) {
+	body, err := io.ReadAll(request.Body)
+	found := scope.FindStringSubmatch(request.Header.Get("Authorization"))
+	if err != nil || found == nil {
+		http.Error(response, "this is no signed request", http.StatusForbidden)
+		return
+	}
+	call := Call{Region: found[2], Service: found[3], Path: request.URL.Path, Input: map[string]any{}}
+	form := read(&call, request, body)
+	call.Mutating = !reading.MatchString(call.Action)
+
+	w.mu.Lock()
+	var run []func()
+	w.hooks = slices.DeleteFunc(w.hooks, func(h hook) bool {
+		fits, _ := path.Match(h.call, call.String())
+		if fits {
+			run = append(run, h.do)
+		}
+		return fits
+	})
+	w.mu.Unlock()
+	for _, do := range run {
+		do()
+	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, call)
+	answer, err := w.answer(call)
+	var fault *Fault
+	switch {
+	case err == nil:
+		form.write(response, call, answer)
+	case err == errCut:
+		panic(http.ErrAbortHandler)
+	default:
+		var is bool
+		if fault, is = err.(*Fault); !is {
+			fault = &Fault{500, "InternalFailure", err.Error()}
+		}
+		form.fail(response, call, fault)
+	}
+}
+
+var errCut = fmt.Errorf("the connection is cut")
+
+func (w *World) answer(call Call) (any, error) {
+	for _, f := range w.fails {
+		if fits, _ := path.Match(f.Call, call.String()); !fits {
+			continue
+		}
+		if f.After > 0 {
+			f.After--
+			continue
+		}
+		if f.Times < 0 {
+			continue
+		}
+		if f.Times > 0 {
+			if f.Times--; f.Times == 0 {
+				f.Times = -1
+			}
+		}
+		switch f.Kind {
+		case "denied":
+			return nil, &Fault{403, "AccessDeniedException", "User: arn:aws:iam::" + Account + ":user/somebody is not authorized to perform: " + call.String()}
+		case "throttled":
+			return nil, &Fault{400, "ThrottlingException", "Rate exceeded"}
+		case "expired":
+			return nil, &Fault{403, "ExpiredTokenException", "The security token included in the request is expired"}
+		case "unknown":
+			return nil, &Fault{403, "UnrecognizedClientException", "The security token included in the request is invalid."}
+		case "broken":
+			return nil, &Fault{500, "InternalFailure", "an internal error"}
+		case "cut":
+			return nil, errCut
+		case "slow":
+			time.Sleep(500 * time.Millisecond)
+		default:
+			return nil, fmt.Errorf("awstest: no kind of failure %q", f.Kind)
+		}
+	}
+	handler, found := handlers[call.Service][call.Action]
+	if !found {
+		return nil, &Fault{400, "InvalidAction", fmt.Sprintf("awstest does not know %s (%s)", call, call.Path)}
+	}
+	return handler(w, call)
+}
+
+// form is how a service writes its answers.
+type form int
+
+const (
+	jsonForm form = iota
+	queryForm
+	ec2Form
+	cborForm
+	restForm
+)
+
+// read finds out what is asked, and in which form.
+func read(call *Call, request *http.Request, body []byte) form {
+	if target := request.Header.Get("X-Amz-Target"); target != "" {
+		call.Action = target[strings.LastIndex(target, ".")+1:]
+		_ = json.Unmarshal(body, &call.Input)
+		return jsonForm
+	}
+	if request.Header.Get("Smithy-Protocol") == "rpc-v2-cbor" {
+		call.Action = path.Base(request.URL.Path)
+		if value, err := cbor.Decode(body); err == nil {
+			if plain, is := fromCBOR(value).(map[string]any); is {
+				call.Input = plain
+			}
+		}
+		return cborForm
+	}
+	if name, is := rest[call.Service]; is {
+		_ = json.Unmarshal(body, &call.Input)
+		if call.Input == nil {
+			call.Input = map[string]any{}
+		}
+		call.Action = name(request.Method, request.URL.Path, request.URL.Query(), call.Input)
+		return restForm
+	}
+	values, _ := url.ParseQuery(string(body))
+	for name := range values {
+		call.Input[name] = values.Get(name)
+	}
+	call.Action = values.Get("Action")
+	if call.Service == "ec2" {
+		return ec2Form
+	}
+	return queryForm
+}
+
+func (f form) write(response http.ResponseWriter, call Call, answer any) {
+	switch f {
+	case queryForm, ec2Form:
+		response.Header().Set("Content-Type", "text/xml")
+		var text strings.Builder
+		fmt.Fprintf(&text, "<%sResponse>", call.Action)
+		if f == queryForm {
+			fmt.Fprintf(&text, "<%sResult>", call.Action)
+		}
+		writeXML(&text, answer, map[form]string{queryForm: "member", ec2Form: "item"}[f])
+		if f == queryForm {
+			fmt.Fprintf(&text, "</%sResult>", call.Action)
+		}
+		fmt.Fprintf(&text, "</%sResponse>", call.Action)
+		_, _ = io.WriteString(response, text.String())
+	case cborForm:
+		response.Header().Set("Content-Type", "application/cbor")
+		response.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
+		_, _ = response.Write(cbor.Encode(toCBOR(answer)))
+	default:
+		response.Header().Set("Content-Type", map[form]string{jsonForm: "application/x-amz-json-1.1", restForm: "application/json"}[f])
+		_ = json.NewEncoder(response).Encode(plainTimes(answer))
+	}
+}
+
+func (f form) fail(response http.ResponseWriter, call Call, fault *Fault) {
+	switch f {
+	case queryForm:
+		response.Header().Set("Content-Type", "text/xml")
+		response.WriteHeader(fault.Status)
+		fmt.Fprintf(response, "<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code><Message>%s</Message></Error><RequestId>r</RequestId></ErrorResponse>", fault.Code, escape(fault.Message))
+	case ec2Form:
+		response.Header().Set("Content-Type", "text/xml")
+		response.WriteHeader(fault.Status)
+		fmt.Fprintf(response, "<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>r</RequestID></Response>", fault.Code, escape(fault.Message))
+	case cborForm:
+		response.Header().Set("Content-Type", "application/cbor")
+		response.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
+		response.WriteHeader(fault.Status)
+		_, _ = response.Write(cbor.Encode(cbor.Map{"__type": cbor.String("x#" + fault.Code), "message": cbor.String(fault.Message)}))
+	default:
+		response.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		response.Header().Set("X-Amzn-Errortype", fault.Code)
+		response.WriteHeader(fault.Status)
+		_ = json.NewEncoder(response).Encode(map[string]string{"__type": fault.Code, "message": fault.Message, "Message": fault.Message})
+	}
+}
+
+func escape(text string) string {
+	var out strings.Builder
+	_ = xml.EscapeText(&out, []byte(text))
+	return out.String()
+}
+
+// object is an answer, or a part of one.
+type object = map[string]any
+
+func writeXML(to *strings.Builder, value any, item string) {
+	switch value := value.(type) {
+	case object:
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			fmt.Fprintf(to, "<%s>", name)
+			writeXML(to, value[name], item)
+			fmt.Fprintf(to, "</%s>", name)
+		}
+	case []object:
+		for _, each := range value {
+			writeXML(to, []any{each}, item)
+		}
+	case []any:
+		for _, each := range value {
+			fmt.Fprintf(to, "<%s>", item)
+			writeXML(to, each, item)
+			fmt.Fprintf(to, "</%s>", item)
+		}
+	case time.Time:
+		to.WriteString(value.UTC().Format(time.RFC3339Nano))
+	case nil:
+	default:
+		to.WriteString(escape(fmt.Sprint(value)))
+	}
+}
+
+// plainTimes writes times as these protocols do: as seconds.
+func plainTimes(value any) any {
+	switch value := value.(type) {
+	case object:
+		made := object{}
+		for name, each := range value {
+			made[name] = plainTimes(each)
+		}
+		return made
+	case []object:
+		made := make([]any, len(value))
+		for i, each := range value {
+			made[i] = plainTimes(each)
+		}
+		return made
+	case []any:
+		made := make([]any, len(value))
+		for i, each := range value {
+			made[i] = plainTimes(each)
+		}
+		return made
+	case time.Time:
+		return float64(value.UnixMilli()) / 1000
+	}
+	return value
+}
+
+func toCBOR(value any) cbor.Value {
+	switch value := value.(type) {
+	case object:
+		made := cbor.Map{}
+		for name, each := range value {
+			made[name] = toCBOR(each)
+		}
+		return made
+	case []object:
+		made := cbor.List{}
+		for _, each := range value {
+			made = append(made, toCBOR(each))
+		}
+		return made
+	case []any:
+		made := cbor.List{}
+		for _, each := range value {
+			made = append(made, toCBOR(each))
+		}
+		return made
+	case string:
+		return cbor.String(value)
+	case bool:
+		return cbor.Bool(value)
+	case float64:
+		return cbor.Float64(value)
+	case int:
+		return cbor.Uint(value)
+	case time.Time:
+		return &cbor.Tag{ID: 1, Value: cbor.Float64(float64(value.UnixMilli()) / 1000)}
+	}
+	return &cbor.Nil{}
+}
+
+func fromCBOR(value cbor.Value) any {
+	switch value := value.(type) {
+	case cbor.Map:
+		made := object{}
+		for name, each := range value {
+			made[name] = fromCBOR(each)
+		}
+		return made
+	case cbor.List:
+		made := []any{}
+		for _, each := range value {
+			made = append(made, fromCBOR(each))
+		}
+		return made
+	case cbor.String:
+		return string(value)
+	case cbor.Bool:
+		return bool(value)
+	case cbor.Uint:
+		return float64(value)
+	case cbor.Float64:
+		return float64(value)
+	}
+	return nil
+}
