@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -247,17 +249,69 @@ func (r *mirror) freshMirror(ctx context.Context, from address) (string, error) 
 	if from.text == "" {
 		_, err = git{dir: "/"}.run(ctx, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", fresh)
 	} else {
-		_, err = r.network(ctx, git{dir: "/"}, from, "clone", "--quiet", "--bare", "--no-local", "--no-recurse-submodules",
-			"--template=", "--", from.text, fresh)
-		if err != nil {
-			err = &originError{err}
-		}
+		err = r.clone(ctx, from, fresh)
 	}
 	if err != nil {
 		_ = os.RemoveAll(temporary) // freshMirror tells of the other error
 		return "", err
 	}
 	return fresh, nil
+}
+
+// clone clones an origin: on local disk, for git would need thousands of operations on the volume, and then copies what came
+// of it.
+func (r *mirror) clone(ctx context.Context, from address, to string) error {
+	temporary, err := os.MkdirTemp(r.config.Temporary, "berth-clone-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temporary)
+	here := filepath.Join(temporary, "mirror.git")
+	_, err = r.network(ctx, git{dir: "/", config: []string{"core.fsync=none"}}, from, "clone", "--quiet", "--bare", "--no-local", "--no-recurse-submodules",
+		"--template=", "--", from.text, here)
+	if err != nil {
+		return &originError{err}
+	}
+	return copyRepository(ctx, here, to)
+}
+
+// copyRepository copies a bare repository that nobody else knows of, synced.
+func copyRepository(ctx context.Context, from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.Mkdir(filepath.Join(to, name), 0o700)
+		}
+		return copySynced(path, filepath.Join(to, name))
+	})
+}
+
+// copySynced copies a file to where there is none.
+func copySynced(from, to string) error {
+	reader, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = reader.Close() }() // it was only read
+	info, err := reader.Stat()
+	if err != nil {
+		return err
+	}
+	writer, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(writer, reader)
+	return errors.Join(err, writer.Sync(), writer.Close())
 }
 
 // ensure makes an empty mirror if there is none: for sessions without a repository, and for a checkpoint whose
