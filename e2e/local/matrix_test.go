@@ -180,33 +180,60 @@ func (m *matrixRun) check(session *api.Session) {
 		wanted = append(wanted, strconv.Itoa(number))
 	}
 	m.checkSteps(session.ID, wanted)
-	states := map[string]string{} // what a step left, by git's id of the files
-	checkpoint, restored, lost := "", "", 0
+	seen := sight{states: map[string]string{}}
 	for _, event := range m.events(session.ID) {
 		switch event.Type {
 		case api.EventCheckpoint:
-			checkpoint, lost = event.Checkpoint.Tree, 0
+			seen.checkpoints, seen.lost = append(seen.checkpoints, event.Checkpoint.Commit), 0
 			if len(event.Checkpoint.LeftOut) > 0 {
 				m.t.Errorf("left out: %v", event.Checkpoint.LeftOut)
 			}
 		case api.EventRestore:
 			m.restores++
-			restored = "from the beginning"
-			if checkpoint != "" {
-				if event.Checkpoint == nil || event.Checkpoint.Tree != checkpoint {
-					m.t.Errorf("restored is %+v, and the last checkpoint was %s", event.Checkpoint, checkpoint)
-				}
-				restored = checkpoint
+			m.checkRestored(&event, &seen)
+		case api.EventState:
+			if event.State == api.Running {
+				// A step that this run does not begin is one that the one before it did: its beginning is in no log.
+				seen.expected, seen.restored = seen.restored, ""
 			}
-			m.t.Logf("restored after %d steps without a checkpoint", lost)
 		case api.EventClaude:
-			m.checkStep(string(event.Claude), states, &restored, &lost)
+			m.checkStep(string(event.Claude), &seen)
 		default:
 		}
 	}
 }
 
-func (m *matrixRun) checkStep(line string, states map[string]string, restored *string, lost *int) {
+// sight is what the log has shown so far.
+type sight struct {
+	checkpoints []string          // their commits
+	states      map[string]string // what a step left, by git's id of the files
+	restored    string            // what the files were restored to, if Claude Code has not run since
+	expected    string            // what the next step has to find, if anything
+	lost        int               // steps since the last checkpoint
+}
+
+// checkRestored checks that the files are those of the last checkpoint, or of one that a kill met before it was in the log: it
+// is newer than any that the log has.
+func (m *matrixRun) checkRestored(event *api.Event, seen *sight) {
+	m.t.Helper()
+	m.t.Logf("restored after %d steps without a checkpoint", seen.lost)
+	seen.restored, seen.expected = "", ""
+	if event.Checkpoint != nil {
+		seen.restored = event.Checkpoint.Tree
+	}
+	last := len(seen.checkpoints) - 1
+	switch {
+	case last < 0:
+	case event.Checkpoint == nil:
+		m.t.Errorf("nothing is restored, and the last checkpoint was %s", seen.checkpoints[last])
+	case slices.Contains(seen.checkpoints[:last], event.Checkpoint.Commit) && event.Checkpoint.Commit != seen.checkpoints[last]:
+		m.t.Errorf("restored is %+v, which is an older checkpoint: the last one was %s", event.Checkpoint, seen.checkpoints[last])
+	}
+}
+
+// checkStep checks what a step has found. One that is written down before Claude Code runs again was taken before the files
+// were restored.
+func (m *matrixRun) checkStep(line string, seen *sight) {
 	m.t.Helper()
 	if !strings.Contains(line, "tool_result") {
 		return
@@ -215,19 +242,19 @@ func (m *matrixRun) checkStep(line string, states map[string]string, restored *s
 	if before == nil || after == nil {
 		return
 	}
-	*lost++
-	if *restored != "" && *restored != "from the beginning" {
+	seen.lost++
+	if seen.expected != "" {
 		tree, _, _ := strings.Cut(before[1], " ")
-		if tree != *restored {
-			m.t.Errorf("after the restoration a step found %s, not %s", tree, *restored)
+		if tree != seen.expected {
+			m.t.Errorf("after the restoration a step found %s, not %s", tree, seen.expected)
 		}
-		if state := states[tree]; state != "" && state != before[1] {
+		if state := seen.states[tree]; state != "" && state != before[1] {
 			m.t.Errorf("after the restoration a step found\n%s, and before it was\n%s", before[1], state)
 		}
 	}
-	*restored = ""
+	seen.expected = ""
 	tree, _, _ := strings.Cut(after[1], " ")
-	states[tree] = after[1]
+	seen.states[tree] = after[1]
 }
 
 // nothingIsLeft sees that an agent that has ended leaves nothing but what lasts.

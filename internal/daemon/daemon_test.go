@@ -379,3 +379,27 @@ func TestASessionWithADamagedLogHoldsUpNobody(t *testing.T) {
 		t.Errorf("the problems are %q", problems)
 	}
 }
+
+// The work dir of a session that cannot be read may hold what nothing else does: it stays. That of one that is no more goes.
+func TestTheWorkOfASessionThatCannotBeReadIsKept(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 1)
+	broken := a.create("reply 1")
+	must(t, os.WriteFile(filepath.Join(a.dir, "sessions", broken, "events.jsonl"), []byte("no event\n"), 0o600))
+	gone := "0190d3a0-0000-7000-8000-0000000000aa"
+	for _, id := range []string{broken, gone} {
+		must(t, os.MkdirAll(filepath.Join(a.dir, "work", id, "tree"), 0o700))
+	}
+	a.stop()
+	a.open(1)
+	if len(a.store.Broken()) != 1 {
+		t.Fatalf("broken are %v", a.store.Broken())
+	}
+	a.sweepWork()
+	if _, err := os.Stat(filepath.Join(a.dir, "work", broken, "tree")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(a.dir, "work", gone)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the work of a session that is no more is still there: %v", err)
+	}
+}

@@ -78,7 +78,7 @@ func (d *Daemon) sweepWork() {
 		return
 	}
 	for _, entry := range entries {
-		if _, err := uuid.Parse(entry.Name()); err == nil && d.store.Get(entry.Name()) == nil {
+		if _, err := uuid.Parse(entry.Name()); err == nil && d.store.Gone(entry.Name()) {
 			_ = os.RemoveAll(d.dirs(entry.Name()).Root) // it is tried again at the next start
 		}
 	}

@@ -184,6 +184,11 @@ func (s *Store) Get(id string) *Session {
 	return session
 }
 
+// Gone reports whether there certainly is no session of an id, neither one that can be read nor one that cannot.
+func (s *Store) Gone(id string) bool {
+	return s.Get(id) == nil && missing(s.path(sessionsDir, id)) && !missing(s.path(sessionsDir))
+}
+
 // List returns all sessions, the oldest first.
 func (s *Store) List() []*Session {
 	s.mu.Lock()
