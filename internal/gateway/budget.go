@@ -27,6 +27,7 @@ type order struct {
 	model    string
 	limit    nano // of the session; 0 is none
 	estimate nano // of its input
+	modest   nano // what it comes to if its output is not a long one
 	worst    nano
 }
 
@@ -40,6 +41,7 @@ type scope struct {
 // applicant is an order that waits.
 type applicant struct {
 	blocked scope
+	others  bool          // by what other daemons have under way
 	wake    chan struct{} // closed when something has changed
 }
 
@@ -79,6 +81,8 @@ func money(usd float64) string {
 // not ended: of one that lives, or one that was killed. The rule is:
 //
 //   - What counts as spent has reached a limit: the request is refused, with an exceededError.
+//   - It has only because of requests that another daemon has under way, and that daemon was alive a moment ago: the
+//     request waits, until these have ended or the daemon has written nothing for othersTime.
 //   - No other request of this daemon is under way below the limits: it goes, whatever it may come to. So max_tokens
 //     far above what is left keeps nobody from it.
 //   - Others are, and together with them at their worst it might reach a limit: it waits for them to end, in order of
@@ -110,12 +114,48 @@ func (l *Ledger) admit(ctx context.Context, o order, waits func(Scope)) (*charge
 	return c, nil
 }
 
-// near reports whether less than a fifth of a limit is left: then what other daemons have noted is read anew.
+// near reports whether less than a fifth is left of a limit that other daemons spend from too: then what they have noted
+// is read anew.
 func (l *Ledger) near(o order) bool {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	return slices.ContainsFunc(l.scopes(o), func(s scope) bool { return l.spentIn(s) > s.limit/5*4 })
+	return slices.ContainsFunc(l.scopes(o), func(s scope) bool {
+		return l.spentIn(s) > s.limit/5*4 && (s.kind != ScopeSession || l.sharedSession(s.name))
+	})
 }
+
+// sharedSession reports whether another daemon ran the session, too.
+func (l *Ledger) sharedSession(id string) bool {
+	for _, m := range l.months {
+		for _, other := range m.others {
+			if other.Sessions[id] > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// othersIn is what other daemons, that are alive as far as can be told, have under way in a scope.
+func (l *Ledger) othersIn(s scope) (sum nano) {
+	for name, m := range l.months {
+		for _, other := range m.others {
+			if l.now().Sub(other.file.written).Abs() > othersTime { // a clock that is ahead must not keep it alive for ever
+				continue
+			}
+			for _, each := range other.open {
+				c := charge{month: name, line: each}
+				if c.in(s) {
+					sum += each.counted()
+				}
+			}
+		}
+	}
+	return sum
+}
+
+// othersEvery is how often is looked whether what other daemons had under way has ended.
+const othersEvery = time.Second
 
 func (l *Ledger) reserve(ctx context.Context, o order, waits func(Scope)) (*charge, error) {
 	l.lock.Lock()
@@ -129,7 +169,7 @@ func (l *Ledger) reserve(ctx context.Context, o order, waits func(Scope)) (*char
 	}()
 	for {
 		scopes := l.scopes(o)
-		blocked, err := l.judge(o, scopes, me)
+		blocked, others, err := l.judge(o, scopes, me)
 		if err != nil {
 			return nil, err
 		}
@@ -141,20 +181,33 @@ func (l *Ledger) reserve(ctx context.Context, o order, waits func(Scope)) (*char
 			me = &applicant{}
 			l.waiting = append(l.waiting, me)
 		}
-		me.blocked, me.wake = *blocked, make(chan struct{})
+		me.blocked, me.others, me.wake = *blocked, others, make(chan struct{})
 		wake := me.wake
 		l.lock.Unlock()
 		if first && waits != nil {
 			waits(blocked.kind)
 		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-		}
+		l.pause(ctx, wake, others)
 		l.lock.Lock()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// pause waits until something has changed, or may have on the volume.
+func (l *Ledger) pause(ctx context.Context, wake <-chan struct{}, others bool) {
+	var look <-chan time.Time
+	if others {
+		timer := time.NewTimer(othersEvery)
+		defer timer.Stop()
+		look = timer.C
+	}
+	select {
+	case <-wake:
+	case <-look:
+		l.refresh(0)
+	case <-ctx.Done():
 	}
 }
 
@@ -166,8 +219,8 @@ func (l *Ledger) scopes(o order) []scope {
 	}, func(s scope) bool { return s.limit <= 0 })
 }
 
-// judge returns the scope for which an order has to wait; nil if it can go.
-func (l *Ledger) judge(o order, scopes []scope, me *applicant) (*scope, error) {
+// judge returns the scope for which an order has to wait, and whether for other daemons; nil if it can go.
+func (l *Ledger) judge(o order, scopes []scope, me *applicant) (blocked *scope, others bool, err error) {
 	for _, s := range scopes {
 		var (
 			spent     = l.spentIn(s)
@@ -183,11 +236,14 @@ func (l *Ledger) judge(o order, scopes []scope, me *applicant) (*scope, error) {
 			}
 		}
 		ended := spent - figures
+		if theirs := l.othersIn(s); ended >= s.limit && ended-theirs < s.limit {
+			return &s, true, nil
+		}
 		if ended >= s.limit {
-			return nil, &exceededError{l.limitOf(s, ended)}
+			return nil, false, &exceededError{l.limitOf(s, ended)}
 		}
 		if underWay > 0 && ended+committed+o.worst > s.limit {
-			return &s, nil
+			return &s, false, nil
 		}
 	}
 	for _, before := range l.waiting {
@@ -196,10 +252,10 @@ func (l *Ledger) judge(o order, scopes []scope, me *applicant) (*scope, error) {
 		}
 		// Were it to go, the one before it might wait for ever.
 		if slices.Contains(scopes, before.blocked) {
-			return &before.blocked, nil
+			return &before.blocked, before.others, nil
 		}
 	}
-	return nil, nil
+	return nil, false, nil
 }
 
 func (l *Ledger) spentIn(s scope) nano {
@@ -252,7 +308,8 @@ func (l *Ledger) begin(o order) *charge {
 }
 
 // reserveFor is the input's estimate and as much as the largest request of the session has cost, or that of any
-// session if it has none. Nothing is known before the first one: then it is the worst.
+// session if it has none. Nothing is known before the first one: then it is what a modest one comes to, for the worst
+// would end many a session that a kill met in its first request.
 func (l *Ledger) reserveFor(o order) nano {
 	var largest, others nano
 	for _, m := range l.months {
@@ -272,7 +329,7 @@ func (l *Ledger) reserveFor(o order) nano {
 	}
 	switch largest = max(largest, others); largest {
 	case 0:
-		return max(o.worst, o.estimate)
+		return max(o.modest, o.estimate)
 	default:
 		return o.estimate + largest
 	}

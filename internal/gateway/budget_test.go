@@ -243,11 +243,13 @@ func TestKilledRequestsCountAtTheirReserve(t *testing.T) {
 				return order{session: fmt.Sprint(number % row.sessions), model: "m", limit: row.limit, estimate: price / 10, worst: price * 3}
 			}
 			var bill nano
-			known, err := openAt(t, dir, "first", row.limits, at).admit(t.Context(), orderOf(0), nil)
+			first := openAt(t, dir, "first", row.limits, at)
+			known, err := first.admit(t.Context(), orderOf(0), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			known.end("m", price)
+			flush(t, first)
 			bill += price
 			for life := range 100 {
 				l := openAt(t, dir, fmt.Sprint("life-", life), row.limits, at)

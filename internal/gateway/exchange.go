@@ -112,7 +112,7 @@ func (e *exchange) admit() bool {
 	e.g.lock.Unlock()
 	charge, err := e.g.ledger.admit(e.waits, order{
 		session: e.s.id, model: e.asked.model, limit: limit,
-		estimate: prices.estimate(row, e.asked), worst: prices.worst(row, e.asked),
+		estimate: prices.estimate(row, e.asked), modest: prices.modest(row, e.asked), worst: prices.worst(row, e.asked),
 	}, func(kind Scope) {
 		e.g.notify(e.s, fmt.Sprintf("a request waits until others have ended: together they might go over the limit of the %s", kind))
 	})
@@ -154,8 +154,8 @@ func (e *exchange) run(key string) (cut bool) {
 		o := e.send(key)
 		if e.r.Context().Err() != nil {
 			o.end()
-			if o.sent && o.meter == nil {
-				e.sink() // the upstream may have been at it
+			if e.charge != nil {
+				e.meter = o.meter // what came of it is paid for
 			}
 			return false
 		}
@@ -282,11 +282,13 @@ func (e *exchange) parked(o *outcome) (until time.Time, why string) {
 	return until, why
 }
 
-// sink counts a try as paid for that had no answer.
+// sink counts a try as paid for that had no answer, for the upstream may have been at it. All of them together count no
+// more than the request's reserve: an upstream that is broken for minutes is not paid for each time.
 func (e *exchange) sink() {
 	if e.charge != nil {
 		row, _ := prices.find(e.asked.model)
-		e.sunk += prices.estimate(row, e.asked)
+		each := prices.estimate(row, e.asked)
+		e.sunk = min(e.sunk+each, max(each, e.charge.reserve))
 	}
 }
 

@@ -68,10 +68,12 @@ func (m *meter) End(ok bool) {
 	}
 	m.content += int64(len(m.whole))
 	var reply struct {
-		Model string     `json:"model"`
-		Usage *usageJSON `json:"usage"`
+		Model     string     `json:"model"`
+		Usage     *usageJSON `json:"usage"`
+		Container container  `json:"container"`
 	}
 	err := json.Unmarshal(m.whole, &reply)
+	m.contained(reply.Container)
 	m.take(reply.Model, reply.Usage)
 	m.stopped = ok && (err == nil || reply.Usage != nil)
 }
@@ -81,8 +83,9 @@ func (m *meter) event(data []byte, length int) {
 	var e struct {
 		Type    string `json:"type"`
 		Message struct {
-			Model string     `json:"model"`
-			Usage *usageJSON `json:"usage"`
+			Model     string     `json:"model"`
+			Usage     *usageJSON `json:"usage"`
+			Container container  `json:"container"`
 		} `json:"message"`
 		Usage *usageJSON `json:"usage"`
 		Delta struct {
@@ -90,6 +93,8 @@ func (m *meter) event(data []byte, length int) {
 			Thinking  string `json:"thinking"`
 			JSON      string `json:"partial_json"`
 			Signature string `json:"signature"`
+
+			Container container `json:"container"`
 		} `json:"delta"`
 		Error struct {
 			Type string `json:"type"`
@@ -99,6 +104,7 @@ func (m *meter) event(data []byte, length int) {
 		m.content += int64(length)
 		return
 	}
+	m.contained(e.Message.Container, e.Delta.Container)
 	switch e.Type {
 	case "message_start":
 		m.take(e.Message.Model, e.Message.Usage)
@@ -111,6 +117,20 @@ func (m *meter) event(data []byte, length int) {
 	case "error":
 		if m.failure = e.Error.Type; m.failure == "" {
 			m.failure = "api_error"
+		}
+	}
+}
+
+// container is where the API runs code.
+type container struct {
+	ID string `json:"id"`
+}
+
+// contained notes that code ran in a container.
+func (m *meter) contained(list ...container) {
+	for _, each := range list {
+		if each.ID != "" {
+			m.seen.containers = 1
 		}
 	}
 }
@@ -132,6 +152,7 @@ func (m *meter) take(model string, j *usageJSON) {
 	m.written.minutes = max(m.written.minutes, int64(j.Creation.Minutes))
 	m.written.hour = max(m.written.hour, int64(j.Creation.Hour))
 	m.seen.searches = max(m.seen.searches, u.searches)
+	m.seen.containers = max(m.seen.containers, u.containers)
 	m.seen.fast, m.seen.usOnly = m.seen.fast || u.fast, m.seen.usOnly || u.usOnly
 	var extra nano
 	for _, part := range j.Iterations {
@@ -197,7 +218,7 @@ func (m *meter) worst() nano {
 	row, _ := prices.find(m.name())
 	u := m.used()
 	u.output = max(u.output, m.asked.maxTokens)
-	u.searches = max(u.searches, m.asked.searches)
+	u.searches, u.containers = max(u.searches, m.asked.searches), max(u.containers, m.asked.containers)
 	return min(prices.cost(row, u)+m.extra, most)
 }
 
@@ -223,7 +244,8 @@ type usageJSON struct {
 		Hour    count `json:"ephemeral_1h_input_tokens"`
 	} `json:"cache_creation"`
 	Server struct {
-		Searches count `json:"web_search_requests"`
+		Searches   count `json:"web_search_requests"`
+		Executions count `json:"code_execution_requests"`
 	} `json:"server_tool_use"`
 	Speed      string `json:"speed"`
 	Geo        string `json:"inference_geo"`
@@ -237,7 +259,7 @@ type usageJSON struct {
 func (j *usageJSON) usage() usage {
 	u := usage{
 		input: int64(j.Input), output: int64(j.Output), cacheRead: int64(j.CacheRead),
-		searches: int64(j.Server.Searches), fast: j.Speed == "fast", usOnly: j.Geo == "us",
+		searches: int64(j.Server.Searches), containers: min(1, int64(j.Server.Executions)), fast: j.Speed == "fast", usOnly: j.Geo == "us",
 	}
 	u.cacheWrite5m, u.cacheWrite1h = split(int64(j.CacheWrite), int64(j.Creation.Minutes), int64(j.Creation.Hour))
 	return u

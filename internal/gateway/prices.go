@@ -20,12 +20,13 @@ const most nano = math.MaxInt64 / 1024
 
 func (n nano) usd() float64 { return float64(n) / float64(dollar) }
 
-// fromUSD rounds to the nearest; what is no number, or negative, is nothing.
+// fromUSD rounds to the nearest, but nothing only to nothing: a limit that is tiny is one. What is no number, or negative,
+// is nothing.
 func fromUSD(usd float64) nano {
 	if !(usd > 0) {
 		return 0
 	}
-	return nano(min(math.Round(usd*float64(dollar)), float64(most)))
+	return nano(max(1, min(math.Round(usd*float64(dollar)), float64(most))))
 }
 
 // rates are US dollars per million tokens.
@@ -56,6 +57,7 @@ type price struct {
 type priceTable struct {
 	Dated     string  `json:"dated"`
 	WebSearch float64 `json:"web_search"` // US dollars for a search
+	Container float64 `json:"container"`  // US dollars for an hour of code execution
 	USOnly    float64 `json:"us_only"`    // what inference in the US only multiplies prices of tokens by
 	Models    []price `json:"models"`
 
@@ -106,10 +108,11 @@ func (t *priceTable) find(model string) (row *price, known bool) {
 	return t.dearest, false
 }
 
-// usage is what a reply took, in tokens but for Searches.
+// usage is what a reply took, in tokens but for searches and containers, each of which counts for an hour: replies do not
+// tell for how long code ran, nor whether the account had free hours left.
 type usage struct {
 	input, cacheRead, cacheWrite5m, cacheWrite1h, output int64
-	searches                                             int64
+	searches, containers                                 int64
 	fast, usOnly                                         bool
 }
 
@@ -128,7 +131,7 @@ func (t *priceTable) cost(row *price, u usage) nano {
 	if u.usOnly {
 		sum *= t.USOnly
 	}
-	sum += float64(u.searches) * t.WebSearch * float64(dollar)
+	sum += (float64(u.searches)*t.WebSearch + float64(u.containers)*t.Container) * float64(dollar)
 	// Binary fractions miss whole numbers by a little, which must not be rounded up.
 	return nano(min(math.Ceil(sum-1e-3), float64(most)))
 }
@@ -145,7 +148,7 @@ func fastFactor(row *price) float64 {
 // written to the longer cache, and as much output as it allows.
 func (t *priceTable) worst(row *price, a asked) nano {
 	input := int64(a.bytes)/2 + 1
-	return t.cost(row, usage{cacheWrite1h: input, output: a.maxTokens, searches: a.searches, fast: a.fast, usOnly: a.usOnly})
+	return t.cost(row, usage{cacheWrite1h: input, output: a.maxTokens, searches: a.searches, containers: a.containers, fast: a.fast, usOnly: a.usOnly})
 }
 
 // estimate is what the input of a request will cost, as far as can be told before: every fourth byte a token.
@@ -153,12 +156,20 @@ func (t *priceTable) estimate(row *price, a asked) nano {
 	return t.cost(row, usage{input: int64(a.bytes)/4 + 1, fast: a.fast, usOnly: a.usOnly})
 }
 
+// modest is what a request costs whose output is not a long one. Until some request has ended, it says what one comes to.
+func (t *priceTable) modest(row *price, a asked) nano {
+	return t.cost(row, usage{input: int64(a.bytes)/4 + 1, output: min(a.maxTokens, modestTokens), fast: a.fast, usOnly: a.usOnly})
+}
+
+const modestTokens = 4096
+
 // asked is the part of a request that says what it may cost.
 type asked struct {
 	model        string
 	bytes        int
 	maxTokens    int64
 	searches     int64 // of the API's own tool, at most
+	containers   int64 // for the API's own code execution
 	stream       bool
 	fast, usOnly bool
 }
@@ -173,11 +184,12 @@ const (
 // ask reads a request's body. What cannot be read is taken for the worst.
 func ask(body []byte) asked {
 	var r struct {
-		Model     string `json:"model"`
-		MaxTokens count  `json:"max_tokens"`
-		Stream    bool   `json:"stream"`
-		Speed     string `json:"speed"`
-		Geo       string `json:"inference_geo"`
+		Model     string          `json:"model"`
+		MaxTokens count           `json:"max_tokens"`
+		Stream    bool            `json:"stream"`
+		Speed     string          `json:"speed"`
+		Geo       string          `json:"inference_geo"`
+		Container json.RawMessage `json:"container"`
 		Tools     []struct {
 			Type    string `json:"type"`
 			MaxUses count  `json:"max_uses"`
@@ -191,7 +203,13 @@ func ask(body []byte) asked {
 	if a.maxTokens == 0 {
 		a.maxTokens = maxTokensDefault
 	}
+	if len(r.Container) > 0 && string(r.Container) != "null" {
+		a.containers = 1
+	}
 	for _, tool := range r.Tools {
+		if strings.HasPrefix(tool.Type, "code_execution") {
+			a.containers = 1
+		}
 		if !strings.HasPrefix(tool.Type, "web_search") {
 			continue
 		}

@@ -26,6 +26,7 @@ type fault struct {
 	least    time.Duration // how long it takes
 	most     time.Duration
 	usd      float64
+	lost     int // tries that had no answer, and may have cost their input: at least
 	parked   time.Duration
 	notice   string
 }
@@ -76,19 +77,19 @@ var faults = map[string]fault{
 	"the account's, past": {upstream: once(func(w http.ResponseWriter) {
 		fail(w, 400, "invalid_request_error", "You will regain access on 1999-01-02 at 00:00 UTC.")
 	}), status: 400, says: "invalid_request_error: You will", tries: 1},
-	"reset":                  {upstream: once(abort), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "cannot be reached"},
+	"reset":                  {upstream: once(abort), lost: 1, status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "cannot be reached"},
 	"400":                    {upstream: once(status(400)), status: 400, says: "some_error: the reason", tries: 1},
 	"404":                    {upstream: once(status(404)), status: 404, says: "some_error: the reason", tries: 1},
 	"413":                    {upstream: once(status(413)), status: 413, says: "some_error: the reason", tries: 1},
 	"a redirection":          {upstream: once(status(307, "Location", "http://elsewhere.test/")), status: 502, says: "api_error: the model's API at upstream.test answers with a redirection (307): set ANTHROPIC_BASE_URL to where it is", tries: 1},
 	"529 for ever":           {upstream: always(status(529)), status: 529, says: "some_error: the reason", tries: 10, least: 8 * time.Minute, most: 10 * time.Minute},
-	"resets for ever":        {upstream: always(abort), status: 502, says: "api_error: the model's API at upstream.test cannot be reached", tries: 10, least: 8 * time.Minute, most: 10 * time.Minute},
+	"resets for ever":        {upstream: always(abort), lost: 10, status: 502, says: "api_error: the model's API at upstream.test cannot be reached", tries: 10, least: 8 * time.Minute, most: 10 * time.Minute},
 	"an error in the stream": {upstream: once(func(w http.ResponseWriter) { stream(w, `{"type":"error","error":{"type":"overloaded_error"}}`) }), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost, notice: "is overloaded (529)"},
 	"an error in the middle": {upstream: once(func(w http.ResponseWriter) {
 		stream(w, startText, wordText, `{"type":"error","error":{"type":"overloaded_error"}}`)
 	}), status: 200, cut: true, tries: 1, usd: (100*3 + 4*15) / 1e6},
 	"a lasting one in it": {upstream: once(func(w http.ResponseWriter) { stream(w, `{"type":"error","error":{"type":"invalid_request_error"}}`) }), status: 200, tries: 1},
-	"cut at once":         {upstream: once(func(w http.ResponseWriter) { stream(w); _ = http.NewResponseController(w).Flush(); abort(w) }), status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
+	"cut at once":         {upstream: once(func(w http.ResponseWriter) { stream(w); _ = http.NewResponseController(w).Flush(); abort(w) }), lost: 1, status: 200, tries: 2, least: time.Second / 2, most: time.Second, usd: goodCost},
 	"cut in the middle":   {upstream: once(func(w http.ResponseWriter) { stream(w, startText, wordText); abort(w) }), status: 200, cut: true, tries: 1, usd: (100*3 + 4*15) / 1e6},
 	"cut after its end":   {upstream: once(func(w http.ResponseWriter) { good(w); abort(w) }), status: 200, tries: 1, usd: goodCost},
 }
@@ -109,8 +110,12 @@ func TestFaultsAndOutcomes(t *testing.T) {
 					t.Errorf("it took %s, want %s to %s", reply.after, test.least, test.most)
 				}
 				spent := w.ledger.Session("one")
-				if len(w.reports) != 1 || !near(w.reports[0].CostUSD, test.usd) || !near(spent, test.usd) || w.reports[0].Tries != len(w.asked) || w.reports[0].Cut != test.cut && test.usd > 0 {
-					t.Errorf("reported %+v, spent %g, want %g", w.reports, spent, test.usd)
+				want := test.usd
+				if test.lost > 0 {
+					want += float64(len(w.asked)-test.tries+test.lost) * tryCost
+				}
+				if len(w.reports) != 1 || !near(w.reports[0].CostUSD, want) || !near(spent, want) || w.reports[0].Tries != len(w.asked) || w.reports[0].Cut != test.cut && test.usd > 0 {
+					t.Errorf("reported %+v, spent %g, want %g", w.reports, spent, want)
 				}
 				if test.parked > 0 != (len(w.parked) == 1) || test.parked > 0 && w.parked[0].Sub(bubbleStart).Round(time.Second) != test.parked {
 					t.Errorf("parked until %v", w.parked)
@@ -122,6 +127,9 @@ func TestFaultsAndOutcomes(t *testing.T) {
 		})
 	}
 }
+
+// tryCost is what the input of streamBody is reckoned to cost.
+const tryCost = float64(len(streamBody)/4+1) * 3 / 1e6
 
 func near(a, b float64) bool { return a-b < 1e-12 && b-a < 1e-12 }
 
@@ -308,6 +316,17 @@ func TestCountingTokens(t *testing.T) {
 		reply, err := w.client.Do(r)
 		if err != nil || reply.StatusCode != 200 || reply.Body.Close() != nil || len(w.asked) != 2 || len(w.reports) != 0 || w.ledger.Session("one") != 0 {
 			t.Errorf("%v, %d tries, %+v", err, len(w.asked), w.reports)
+		}
+	})
+}
+
+// Tries without an answer count no more in all than what was reserved for the request.
+func TestTriesCountNoMoreThanTheReserve(t *testing.T) {
+	const body = `{"model":"claude-sonnet-4-6","max_tokens":1,"stream":true,"messages":[]}`
+	inWorld(t, nil, always(abort), nil, func(w *world) {
+		w.ask(body)
+		if spent, most := w.ledger.Session("one"), (float64(len(body)/4+1)*3+15)/1e6; !near(spent, most) || len(w.asked) < 10 {
+			t.Errorf("%d tries cost $%g, and $%g is reserved", len(w.asked), spent, most)
 		}
 	})
 }

@@ -95,9 +95,9 @@ func (e *exchange) send(key string) *outcome {
 	if o.err != nil {
 		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, errStalled) {
 			o.err = errStalled
-			if o.sent {
-				e.sink()
-			}
+		}
+		if o.sent && o.status < 300 { // an error that is cut costs nothing
+			e.sink()
 		}
 		o.status = 0
 	}

@@ -20,6 +20,8 @@ import (
 const (
 	// refreshEvery is how often other owners' files are looked at, far from the limits.
 	refreshEvery = 10 * time.Second
+	// othersTime is how long after its last line another owner counts as alive. While a reply comes it writes one a second.
+	othersTime = 30 * time.Second
 	// monthsKept is how many months are read: a session's own limit does not reach back further.
 	monthsKept = 13
 	// quiet is how long after its end a month is left alone: no request goes on for so long.
@@ -37,6 +39,7 @@ type progress struct {
 	sums    fs.FileInfo
 	through int
 	read    map[int]int64
+	written time.Time // when a journal was last written to
 }
 
 var (
@@ -243,6 +246,7 @@ type news struct {
 	fresh    bool  // begins anew
 	info     fs.FileInfo
 	journals map[int][]byte
+	written  time.Time // the latest of the journals
 }
 
 // fetch reads what is new in an owner's files. An error for a file that is not there means that the owner has
@@ -267,6 +271,9 @@ func fetch(dir, owner string, files *ownerFiles, at progress) (*news, error) {
 		}
 	}
 	for number, info := range files.journals {
+		if info.ModTime().After(n.written) {
+			n.written = info.ModTime()
+		}
 		if number <= through || info.Size() <= at.read[number] {
 			continue
 		}
@@ -297,6 +304,9 @@ func (n *news) into(a *account) *account {
 			a.plus(&n.sums.account)
 			a.file.through = n.sums.Through
 		}
+	}
+	if n.written.After(a.file.written) {
+		a.file.written = n.written
 	}
 	numbers := make([]int, 0, len(n.journals))
 	for number := range n.journals {

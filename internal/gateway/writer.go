@@ -3,8 +3,10 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,6 +26,7 @@ type writer struct {
 	files      map[string]*os.File
 	unsynced   map[string]bool
 	synced     time.Time
+	failed     map[string]error // of the last write that no sums have made good since, by month
 
 	before func() // of each operation on the volume, for tests; nil is nothing
 
@@ -33,7 +36,6 @@ type writer struct {
 	lock   sync.Mutex
 	queue  []job
 	closed bool
-	failed error // of the last write
 }
 
 // job is something to write.
@@ -47,7 +49,7 @@ type job struct {
 // newWriter makes a writer, which writes once run is called.
 func newWriter(dir, owner string) *writer {
 	return &writer{
-		dir: dir, owner: owner, next: map[string]int{}, files: map[string]*os.File{}, unsynced: map[string]bool{},
+		dir: dir, owner: owner, next: map[string]int{}, files: map[string]*os.File{}, unsynced: map[string]bool{}, failed: map[string]error{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
@@ -80,14 +82,14 @@ func (w *writer) poke() {
 	}
 }
 
-// close writes what is left, and returns the last error.
+// close writes what is left. Its error says what is not on the volume: neither as a line, nor in sums.
 func (w *writer) close() error {
 	w.lock.Lock()
 	w.closed = true
 	w.poke()
 	w.lock.Unlock()
 	<-w.done
-	return w.failed
+	return errors.Join(slices.Collect(maps.Values(w.failed))...)
 }
 
 func (w *writer) run() {
@@ -131,12 +133,14 @@ func (w *writer) do(jobs []job) {
 		}
 		var err error
 		if jobs[0].sums != nil {
-			err = w.begin(jobs[0].month, text, jobs[0].sums)
+			if err = w.begin(jobs[0].month, text, jobs[0].sums); err == nil {
+				delete(w.failed, jobs[0].month) // the sums have what was not written
+			}
 		} else {
 			err = w.append(jobs[0].month, text)
 		}
 		if err != nil {
-			w.failed = err
+			w.failed[jobs[0].month] = err
 		}
 		for _, each := range jobs[:count] {
 			if each.written != nil {
@@ -194,6 +198,10 @@ func (w *writer) begin(month string, text []byte, s *sums) error {
 		if err := w.append(month, text); err != nil {
 			return err
 		}
+		// Of the requests under way the journals before it told, too, and those go now.
+		if err := w.syncMonth(month); err != nil {
+			return err
+		}
 	}
 	dir := filepath.Join(w.dir, month)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -213,13 +221,20 @@ func (w *writer) begin(month string, text []byte, s *sums) error {
 
 func (w *writer) sync() {
 	for month := range w.unsynced {
-		if err := w.files[month].Sync(); err != nil {
-			w.failed = fmt.Errorf("noting spend: %w", err)
+		if err := w.syncMonth(month); err != nil {
+			w.failed[month] = err
 		}
-		delete(w.unsynced, month)
 	}
 	w.synced = time.Now()
 	w.retire()
+}
+
+func (w *writer) syncMonth(month string) error {
+	delete(w.unsynced, month)
+	if err := w.files[month].Sync(); err != nil {
+		return fmt.Errorf("noting spend: %w", err)
+	}
+	return nil
 }
 
 // retire closes journals of months that are over. What is written to one later goes to a new one.
