@@ -58,7 +58,7 @@ func debianBase(ctx context.Context, root, name string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(archive), 0o755); err != nil {
 		return "", err
 	}
-	words := []string{"--variant=minbase", "--include=usr-is-merged"}
+	words := []string{"--variant=minbase", "--include=usr-is-merged", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"}
 	for _, left := range []string{"/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*"} {
 		words = append(words, "--dpkgopt=path-exclude="+left)
 	}
