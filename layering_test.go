@@ -57,7 +57,7 @@ var arrows = map[string][]string{
 	"berth/bench/followers":         {"berth/bench/harness", "berth/internal/scripted", "berth/internal/api"},
 	"berth/bench/history":           {"berth/bench/harness", "berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/bench/slowvolume": {
-		"berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
+		"berth/bench/harness", "berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},
 	"berth/bench/slowvolume/slowfs": {},
 	"berth/e2e":                     {},
@@ -74,6 +74,7 @@ var forTests = map[string][]string{
 	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/e2e/cloud":        {"berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/claude":  {"berth/internal/scripted"},
+	"berth/internal/cloud":   {"berth/internal/cloud/awstest"},
 	"berth/internal/gateway": {"berth/internal/scripted"},
 	"berth/internal/daemon":  {"berth/internal/scripted"},
 	"berth/internal/cost":    {"berth/internal/cost/costtest"},
