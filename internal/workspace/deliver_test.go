@@ -343,3 +343,42 @@ func noToken(t *testing.T, dirs ...string) {
 		}
 	}
 }
+
+// The next session starts from what was pushed from here, and from what became of it at the origin.
+func TestTheNextSessionSeesWhatWasPushed(t *testing.T) {
+	from, _ := bareOrigin(t)
+	m, first := mirrors(t), place(t, from)
+	base := prepared(t, m, first)
+	work(t, first)
+	saved(t, m, first)
+	done := m.Deliver(t.Context(), first, workspace.Request{Title: "A title", Base: base})
+	if done.Problem != "" {
+		t.Fatal(done.Problem)
+	}
+	next := func(ref string) workspace.Place {
+		p := place(t, from)
+		p.Source.Ref = ref
+		return p
+	}
+	second := next(first.Branch)
+	if base := prepared(t, m, second); base != done.Commit {
+		t.Errorf("it starts from %s, not from %s", base, done.Commit)
+	}
+	if at := run(t, second.Tree, "rev-parse", "origin/"+first.Branch); at != done.Commit {
+		t.Error(at)
+	}
+	run(t, from, "update-ref", "refs/heads/main", done.Commit) // it is merged, and the branch removed
+	run(t, from, "branch", "--quiet", "-D", first.Branch)
+	run(t, from, "branch", "berth", done.Commit) // which was a directory of branches
+	third := next("")
+	if base := prepared(t, m, third); base != done.Commit {
+		t.Errorf("it starts from %s, not from %s", base, done.Commit)
+	}
+	if branches := run(t, third.Tree, "for-each-ref", "--format=%(refname)", "refs/remotes/origin/berth*"); branches != "refs/remotes/origin/berth" {
+		t.Error(branches)
+	}
+	if _, err := m.Prepare(t.Context(), next(first.Branch)); err == nil {
+		t.Error("the branch is gone")
+	}
+	saved(t, m, third)
+}

@@ -67,6 +67,9 @@ func (r *mirror) mirrored(says *origin, tips []tip) {
 		delete(r.origins, r.path)
 		return
 	}
+	if known := r.origins[r.path]; known != nil && known.head == says.head && slices.Equal(known.tips, says.tips) && os.SameFile(info, known.objects) && time.Since(known.since) < sweepAfter {
+		return // some of it may be known from a push: after sweepAfter, somebody looks again
+	}
 	r.origins[r.path] = &fetched{origin: *says, objects: info, since: time.Now()}
 }
 
