@@ -152,7 +152,6 @@ func (d *Daemon) takeMail() {
 	mails, err := d.store.Mails()
 	if err != nil {
 		d.config.Logger.Warn("what other agents have left cannot be read", contract.LogFieldError, err)
-		return
 	}
 	for _, mail := range mails {
 		s := d.store.Get(mail.Session)

@@ -110,7 +110,7 @@ func (s *Store) sweep() error {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if strings.HasPrefix(name, mailPrefix) {
+		if strings.HasPrefix(name, mailPrefix) || strings.HasPrefix(name, ".") && s.fresh(entry) {
 			continue
 		}
 		owner, found := ownerOf(name, newPrefix)
@@ -135,6 +135,12 @@ func (s *Store) sweep() error {
 		}
 	}
 	return nil
+}
+
+// fresh reports whether a file may be one that another daemon is just writing.
+func (s *Store) fresh(entry fs.DirEntry) bool {
+	info, err := entry.Info()
+	return err == nil && s.now().Sub(info.ModTime()) <= LeaseTime
 }
 
 // Changed reads what other daemons have written, and returns the sessions that this daemon might care for: those that are
@@ -189,8 +195,8 @@ func (s *Store) Post(mail Mail) error {
 	return syncDir(s.path(spoolDir))
 }
 
-// Mails returns what was left, the oldest first.
-func (s *Store) Mails() (list []Mail, err error) {
+// Mails returns what was left, the oldest first. The error is of what cannot be read, beside the rest.
+func (s *Store) Mails() (list []Mail, unread error) {
 	entries, err := os.ReadDir(s.path(spoolDir))
 	if err != nil {
 		return nil, err
@@ -208,12 +214,13 @@ func (s *Store) Mails() (list []Mail, err error) {
 			err = json.Unmarshal(text, &mail)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", mail.file, err)
+			unread = errors.Join(unread, fmt.Errorf("reading %s: %w", mail.file, err))
+			continue
 		}
 		list = append(list, mail)
 	}
 	slices.SortFunc(list, func(a, b Mail) int { return a.Event.Time.Compare(b.Event.Time) })
-	return list, nil
+	return list, unread
 }
 
 // Delivered removes mail that has reached its session.

@@ -293,3 +293,35 @@ func TestASessionThatIsBeingCreatedIsFoundOnce(t *testing.T) {
 	}
 	must(t, store.Close())
 }
+
+// Mail that cannot be read keeps nobody from reading the rest.
+func TestMailThatCannotBeReadHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	store, s := one(t)
+	must(t, os.WriteFile(store.path(spoolDir, mailPrefix+"x.1.json"), []byte("{"), 0o600))
+	must(t, store.Post(Mail{Session: s.ID(), Event: api.Event{Type: api.EventMessage, MessageID: "m1"}}))
+	mails, err := store.Mails()
+	if err == nil || !strings.Contains(err.Error(), mailPrefix+"x.1.json") {
+		t.Errorf("the error is %v", err)
+	}
+	if len(mails) != 1 || mails[0].Event.MessageID != "m1" {
+		t.Errorf("the mail is %+v", mails)
+	}
+}
+
+// A daemon that starts leaves alone what another one is just writing, and removes what was left long ago.
+func TestMailThatIsBeingWrittenIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	store := openStore(t, t.TempDir(), time.Now)
+	t.Cleanup(func() { must(t, store.Close()) })
+	young, old := store.path(spoolDir, "."+mailPrefix+"young"), store.path(spoolDir, "."+mailPrefix+"old")
+	for _, file := range []string{young, old} {
+		must(t, os.WriteFile(file, nil, 0o600))
+	}
+	long := time.Now().Add(-time.Hour)
+	must(t, os.Chtimes(old, long, long))
+	must(t, store.sweep())
+	if missing(young) || !missing(old) {
+		t.Errorf("young is gone: %v, old is gone: %v", missing(young), missing(old))
+	}
+}
