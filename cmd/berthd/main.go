@@ -31,7 +31,9 @@ func main() {
 		os.Exit(status)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	inTime := endAtLast(ctx, lastMoment, os.Stderr, os.Exit)
 	err := run(ctx, os.Args[1:])
+	inTime()
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berthd:", strings.Join(strings.Fields(err.Error()), " "))

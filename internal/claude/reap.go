@@ -13,7 +13,7 @@ import (
 
 // reapGrace is how long the CLI has between SIGTERM and SIGKILL when its daemon has gone. It writes its transcript
 // and exits within 0.2 s.
-const reapGrace = 3 * time.Second
+const reapGrace = time.Second
 
 const (
 	controlFD = 3 // a pipe that nothing is ever written to: it ends when the daemon wants an end, or has gone
