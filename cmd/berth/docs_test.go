@@ -34,7 +34,7 @@ func TestHelp(t *testing.T) {
 				}
 			}
 			_, examples, found := strings.Cut(before, "Examples:\n")
-			if !found || !strings.Contains(examples, "\n  berth "+verb.Name) && !strings.HasPrefix(examples, "  berth "+verb.Name) {
+			if !found || !strings.Contains("\n"+examples, "\n  berth "+nameOf(verb)) {
 				t.Errorf("no examples in %q", text)
 			}
 			for _, flag := range regexp.MustCompile(`\s--([a-z-]+)`).FindAllStringSubmatch(examples, -1) {
@@ -54,9 +54,9 @@ func TestPage(t *testing.T) {
 	}
 	var names, withJSON []string
 	for _, verb := range verbs(t) {
-		names = append(names, verb.Name)
+		names = append(names, nameOf(verb))
 		if slices.ContainsFunc(verb.Flags, func(f *kong.Flag) bool { return f.Name == "json" }) {
-			withJSON = append(withJSON, verb.Name+" --json")
+			withJSON = append(withJSON, nameOf(verb)+" --json")
 		}
 	}
 	for section, want := range map[string][]string{"Verbs": names, "JSON": withJSON, "Exit codes": exitCodes(t)} {
@@ -107,6 +107,9 @@ func firstCells(t *testing.T, page, heading string) (cells []string) {
 	}
 	return cells
 }
+
+// nameOf is a verb as it is typed, with the group that it is in.
+func nameOf(verb *kong.Node) string { return strings.TrimPrefix(verb.FullPath(), "berth ") }
 
 // verbs are the command's own, as it reads its arguments.
 func verbs(t *testing.T) []*kong.Node {

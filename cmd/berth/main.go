@@ -26,6 +26,13 @@ type cli struct {
 	Status ops.Status `cmd:"" group:"The agent" help:"Show how the agent is."`
 	Spend  ops.Spend  `cmd:"" group:"The agent" help:"Show what sessions have spent, by day and model."`
 
+	Deploy  ops.Deploy  `cmd:"" group:"In AWS" help:"Roll out an image that the repository has."`
+	Pause   ops.Pause   `cmd:"" group:"In AWS" help:"Have no task run; the data stays."`
+	Unpause ops.Unpause `cmd:"" group:"In AWS" help:"Have the task run again."`
+	Key     ops.Key     `cmd:"" group:"In AWS" help:"Set the Anthropic key."`
+	Doctor  ops.Doctor  `cmd:"" group:"In AWS" help:"Check what a deployment needs."`
+	Env     ops.Env     `cmd:"" group:"In AWS" help:"List deployments."`
+
 	Run    ops.Run    `cmd:"" group:"Sessions" help:"Hand in a task, and follow it to its end."`
 	Ps     ops.Ps     `cmd:"" group:"Sessions" help:"List sessions."`
 	Show   ops.Show   `cmd:"" group:"Sessions" help:"Show everything about a session."`

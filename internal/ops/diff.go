@@ -2,7 +2,9 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"time"
 )
 
 // Diff is the verb `berth diff`: what a session changed.
@@ -10,21 +12,57 @@ type Diff struct {
 	Target
 	ID   *string `arg:"" optional:"" help:"The session, by its id or a part of it; the newest if left out."`
 	JSON bool    `name:"json" help:"Write JSON: the commit that it started from, and the patch."`
+
+	Context []string `name:"context" short:"c" sep:"none" placeholder:"key=value" help:"With --env and no session: a deploy option, as the CDK CLI takes it; repeat it for more."`
+}
+
+// runStack writes how the stack that would be deployed differs from the one that is.
+func (d *Diff) runStack(ctx context.Context, stdio Stdio) error {
+	if err := d.check(); err != nil {
+		return err
+	}
+	if d.JSON {
+		return &UsageError{errors.New("--json is for a session's changes; name a session, or leave it out")}
+	}
+	given, _, err := deployOptions(d.Context, d.Target)
+	if err != nil {
+		return err
+	}
+	deployed, err := d.deployed(ctx, stdio)
+	if err != nil {
+		return err
+	}
+	if err := deployed.findCDK(); err != nil {
+		return err
+	}
+	if err := deployed.cdk.Diff(ctx, deployed.client, deployed.names, given, stdio.Out); err != nil {
+		return deployed.why(ctx, err, time.Now(), nil)
+	}
+	return nil
 }
 
 // Help is the long help.
 func (Diff) Help() string {
-	return `Everything that differs from where the session started, committed or not. Ignored files are left out.
+	return `With --env and without a session it is the stack's: how what would be deployed differs from what is (cdk diff).
+
+Everything that differs from where the session started, committed or not. Ignored files are left out.
 
 Examples:
   berth diff
   berth diff 7a63ffb1e2f5 | git apply
+  berth diff --env dev -c cpu=4096
 
 Exit codes: 0 shown; 1 failed; 2 the id fits several; 3 the agent cannot be reached.`
 }
 
 // Run writes the patch to stdio.Out: as it is, for git apply, unless somebody reads it in a terminal.
 func (d *Diff) Run(ctx context.Context, stdio Stdio) error {
+	if d.inCloud() && d.ID == nil {
+		return d.runStack(ctx, stdio)
+	}
+	if len(d.Context) > 0 {
+		return &UsageError{errors.New("-c goes with --env and without a session: it is for the stack's difference")}
+	}
 	client, session, err := d.connected(ctx, stdio, d.ID)
 	if err != nil {
 		return err

@@ -22,6 +22,11 @@ func (Status) Help() string {
 	return `Examples:
   berth status
   berth status --json | jq .sessions.running
+  berth status --env dev
+
+With --env it is what AWS says: stack, service, tasks, the image that runs against the registry, key, alarms, last backup. Its
+JSON: stack, region, status, parameters, paused, service, tasks, image, image_in_registry, images, key_set, alarms,
+alarms_firing, last_backup, problems; what could not be found out is left out, and problems say why.
 
 Exit codes: 0 the agent answers, and nothing keeps sessions from running; 1 something does; 3 the agent cannot be
 reached.`
@@ -29,6 +34,12 @@ reached.`
 
 // Run writes the status to stdio.Out.
 func (s *Status) Run(ctx context.Context, stdio Stdio) error {
+	if s.inCloud() {
+		if err := s.check(); err != nil {
+			return err
+		}
+		return s.runCloud(ctx, stdio)
+	}
 	endpoint, err := s.endpoint(stdio)
 	if err != nil {
 		return err

@@ -78,6 +78,9 @@ func (t Target) endpoint(stdio Stdio) (api.Endpoint, error) {
 	if err := t.check(); err != nil {
 		return api.Endpoint{}, err
 	}
+	if t.inCloud() {
+		return api.Endpoint{}, &UsageError{errors.New("this verb reaches the agent on this machine only")}
+	}
 	data, err := api.LocalData(stdio.Getenv)
 	if err != nil {
 		return api.Endpoint{}, err

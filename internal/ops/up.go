@@ -36,11 +36,15 @@ const (
 // Up is the verb `berth up`: it makes sure that the agent is there.
 type Up struct {
 	Target
+	UpCloud
 }
 
 // Help is the long help.
 func (Up) Help() string {
-	return `It starts berthd in the background, with a directory as its volume, unless it answers already. Sessions that
+	return `With --env it deploys the stack to AWS, sets the key if none is set, builds and pushes the image, rolls it out and waits until
+the service is steady. Each run does what is missing: one that was cut off is run again. Without it, it is for this machine:
+
+It starts berthd in the background, with a directory as its volume, unless it answers already. Sessions that
 an earlier agent left unfinished there go on by themselves. Without a key the model is a scripted stand-in, which shows
 a whole session and costs nothing; ANTHROPIC_BASE_URL is not used then. An agent keeps what it was started with: after
 a change, berth down and berth up.
@@ -64,16 +68,22 @@ a change, berth down and berth up.
 
 Examples:
   berth up --local
+  berth up --env dev
+  berth up --env prod -c cpu=4096 -c memory=16384 --key-file ~/.anthropic-key
   ANTHROPIC_API_KEY=$(cat key) BERTH_MAX_SESSIONS=2 berth up --local
   ANTHROPIC_API_KEY_FILE=~/.anthropic-key BERTH_SPEND_LIMIT_DAY_USD=10 berth up --local
 
-Exit codes: 0 the agent answers; 1 it could not be started.`
+Exit codes: 0 the agent answers, or runs in AWS; 1 it could not be started; 2 a flag or option cannot be used; 130 Ctrl-C, what
+AWS has begun goes on.`
 }
 
 // Run starts the agent if it is not there, and says where it is.
 func (u *Up) Run(ctx context.Context, stdio Stdio) error {
 	if err := u.check(); err != nil {
 		return err
+	}
+	if u.inCloud() {
+		return u.runCloud(ctx, stdio)
 	}
 	data, err := api.LocalData(stdio.Getenv)
 	if err != nil {

@@ -1,0 +1,197 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"berth/internal/cloud"
+	"berth/internal/image"
+	"berth/internal/options"
+)
+
+// Doctor is the verb `berth doctor`: what a deployment needs, checked one by one.
+type Doctor struct {
+	Target
+	Context []string `name:"context" short:"c" sep:"none" placeholder:"key=value" help:"A deploy option, as the CDK CLI takes it; repeat it for more."`
+	JSON    bool     `name:"json" help:"Write JSON: an array of checks."`
+}
+
+// Help is the long help.
+func (Doctor) Help() string {
+	return `It changes nothing. What is wrong comes with what to do about it; a stack that cannot be updated, with the call that
+takes it out of its state.
+
+Examples:
+  berth doctor --env dev
+  berth doctor --env prod --json
+
+Exit codes: 0 all is there; 1 something is missing; 2 a flag or option cannot be used.`
+}
+
+// finding is what a check found.
+type finding struct {
+	Check string `json:"check"`
+	OK    bool   `json:"ok"`
+	Found string `json:"found"`
+}
+
+// Run checks all, and fails if something is missing.
+func (v *Doctor) Run(ctx context.Context, stdio Stdio) error {
+	if err := v.needsEnv("doctor"); err != nil {
+		return err
+	}
+	given, parsed, err := deployOptions(v.Context, v.Target)
+	if err != nil {
+		return err
+	}
+	_ = given
+	findings := v.examine(ctx, stdio, parsed)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if v.JSON {
+		err = writeJSON(stdio.Out, findings)
+	} else {
+		table := tabwriter.NewWriter(stdio.Out, 0, 0, 2, ' ', 0)
+		for _, each := range findings {
+			mark := "✓"
+			if !each.OK {
+				mark = "✗"
+			}
+			fmt.Fprintf(table, "%s %s\t%s\n", mark, each.Check, oneLine(each.Found, 500))
+		}
+		err = table.Flush()
+	}
+	for _, each := range findings {
+		if err == nil && !each.OK {
+			return fmt.Errorf("%s: %s", each.Check, each.Found)
+		}
+	}
+	return err
+}
+
+// examine makes all checks. Those that need AWS are left out when it cannot be asked.
+func (v *Doctor) examine(ctx context.Context, stdio Stdio, parsed options.Options) (findings []finding) {
+	add := func(check, found string, err error) {
+		if err != nil {
+			found = err.Error()
+		}
+		findings = append(findings, finding{check, err == nil, found})
+	}
+	here, _ := os.Getwd()
+	cdk, err := cloud.FindCDK(here)
+	if err != nil {
+		add("CDK CLI", "", err)
+	} else {
+		found, err := versionOf(ctx, filepath.Join(filepath.Dir(cdk.Program), "node"), "--version")
+		add("Node.js", found, err)
+		found, err = versionOf(ctx, cdk.Program, "--version")
+		add("CDK CLI", found, err)
+	}
+	builder, err := image.FindBuilder(ctx, stdio.Getenv)
+	add("image builder", builder.Name+" ("+builder.Path+")", err)
+
+	client, err := v.cloud(ctx)
+	if err != nil {
+		check := "credentials"
+		if errors.Is(err, cloud.ErrNoRegion) {
+			check = "region"
+		}
+		add(check, "", err)
+		return findings
+	}
+	add("region", client.Region, nil)
+	identity, err := client.Identity(ctx)
+	add("credentials", "account "+identity.Account+", "+identity.Name(), err)
+	if err != nil {
+		return findings
+	}
+	stack, err := client.Stack(ctx, v.names())
+	switch {
+	case errors.Is(err, cloud.ErrNoStack):
+		add("stack", v.names().Stack()+" is not deployed yet", nil)
+	case err != nil:
+		add("stack", "", err)
+	default:
+		add("stack", v.names().Stack()+" is in "+stack.Status, stack.Problem())
+	}
+	found, err := checkVPC(ctx, client, parsed)
+	add("network", found, err)
+	found, err = checkQuota(ctx, client, parsed)
+	add("quota", found, err)
+	return findings
+}
+
+// versionOf is the first line that a program says of itself.
+func versionOf(ctx context.Context, program string, args ...string) (string, error) {
+	text, err := exec.CommandContext(ctx, program, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("%s does not run: %w; run `npm ci`", program, err)
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	return first, nil
+}
+
+// checkVPC looks for the network that the options ask for.
+func checkVPC(ctx context.Context, client *cloud.Client, parsed options.Options) (string, error) {
+	if parsed.VpcID != options.VpcDefault {
+		return "vpcId=" + parsed.VpcID, nil
+	}
+	id, err := client.DefaultVPC(ctx)
+	if err != nil {
+		return "", err
+	}
+	if id == "" {
+		return "", &cloud.Error{What: "there is no default VPC in " + client.Region, Next: "give -c vpcId=new for a small one or -c vpcId=vpc-… for yours, or run `aws ec2 create-default-vpc`"}
+	}
+	return "the default VPC, " + id, nil
+}
+
+// checkQuota compares Fargate's quota with what the task takes.
+func checkQuota(ctx context.Context, client *cloud.Client, parsed options.Options) (string, error) {
+	code, kind := cloud.QuotaOnDemand, "on demand"
+	if parsed.UseFargateSpot {
+		code, kind = cloud.QuotaSpot, "on Spot"
+	}
+	limit, err := client.VCPUs(ctx, code)
+	if err != nil {
+		return "", err
+	}
+	const units = 1024 // of a vCPU
+	wanted := float64(parsed.CPU) / units
+	if limit < wanted {
+		return "", &cloud.Error{
+			What: fmt.Sprintf("Fargate %s may use %v vCPUs in %s, and the task takes %v", kind, limit, client.Region, wanted),
+			Next: fmt.Sprintf("raise it: `aws service-quotas request-service-quota-increase --service-code fargate --quota-code %s --desired-value 16`", code),
+		}
+	}
+	return fmt.Sprintf("Fargate %s may use %v vCPUs, and the task takes %v", kind, limit, wanted), nil
+}
+
+// deployOptions reads the options of a deployment, whose name and environment are the target's.
+func deployOptions(assignments []string, target Target) (given map[string]string, parsed options.Options, err error) {
+	if _, err := options.ParseAssignments(assignments); err != nil {
+		return nil, parsed, &UsageError{err}
+	}
+	given = map[string]string{}
+	for _, each := range assignments {
+		name, value, _ := strings.Cut(each, "=")
+		given[name] = value
+	}
+	for name, own := range map[string]string{"projectName": target.names().Project, "environment": target.names().Environment} {
+		if value, there := given[name]; there && value != own {
+			return nil, parsed, &UsageError{fmt.Errorf("-c %s=%s names another deployment than --env and --project, which say %s", name, value, own)}
+		}
+		given[name] = own
+	}
+	if parsed, err = options.Parse(given); err != nil {
+		return nil, parsed, &UsageError{err}
+	}
+	return given, parsed, nil
+}

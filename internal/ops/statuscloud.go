@@ -1,0 +1,204 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"berth/internal/cloud"
+	"berth/internal/contract"
+)
+
+// CloudStatus is how a deployment is, as `berth status --env … --json` writes it. What could not be found out is left out, and
+// Problems say why.
+type CloudStatus struct {
+	Stack       string            `json:"stack"`
+	Region      string            `json:"region"`
+	Status      string            `json:"status"`
+	Parameters  map[string]string `json:"parameters"`
+	Paused      bool              `json:"paused"`
+	Service     *serviceStatus    `json:"service,omitempty"`
+	Tasks       []taskStatus      `json:"tasks"`
+	Image       string            `json:"image"`
+	InRegistry  *bool             `json:"image_in_registry,omitempty"`
+	Images      []cloud.Image     `json:"images"`
+	KeySet      *bool             `json:"key_set,omitempty"`
+	AlarmsTotal int               `json:"alarms"`
+	Alarms      []string          `json:"alarms_firing"`
+	LastBackup  *time.Time        `json:"last_backup,omitempty"`
+	Problems    []string          `json:"problems"`
+}
+
+type serviceStatus struct {
+	Status  string `json:"status"`
+	Desired int    `json:"desired"`
+	Running int    `json:"running"`
+	Pending int    `json:"pending"`
+	Rollout string `json:"rollout"`
+	Steady  bool   `json:"steady"`
+}
+
+type taskStatus struct {
+	ID      string    `json:"id"`
+	Status  string    `json:"status"`
+	Health  string    `json:"health"`
+	Digest  string    `json:"digest"`
+	Started time.Time `json:"started_at"`
+	Why     string    `json:"stopped_because,omitempty"`
+}
+
+// runCloud writes how a deployment is. It fails if something is wrong with it.
+func (s *Status) runCloud(ctx context.Context, stdio Stdio) error {
+	d, err := s.newDeployment(ctx, stdio)
+	if err != nil {
+		return err
+	}
+	if d.stack, err = d.client.Stack(ctx, d.names); err != nil {
+		return err
+	}
+	status := d.status(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if s.JSON {
+		err = writeJSON(stdio.Out, status)
+	} else {
+		err = writeCloudStatus(stdio.Out, status, time.Now())
+	}
+	if err == nil && len(status.Problems) > 0 {
+		err = fmt.Errorf("%s", status.Problems[0])
+	}
+	return err
+}
+
+// status asks for everything.
+func (d *deployment) status(ctx context.Context) *CloudStatus {
+	s := &CloudStatus{
+		Stack: d.names.Stack(), Region: d.client.Region, Status: d.stack.Status, Parameters: d.stack.Parameters,
+		Tasks: []taskStatus{}, Images: []cloud.Image{}, Alarms: []string{}, Problems: []string{},
+	}
+	s.Paused = d.stack.Parameters[contract.ParamDesiredCount] == "0" && d.stack.Parameters[contract.ParamImageRef] != contract.DefaultImageRef
+	problem := func(err error) {
+		if err != nil {
+			s.Problems = append(s.Problems, err.Error())
+		}
+	}
+	problem(d.stack.Problem())
+	if d.stack.Outputs[contract.OutputServiceName] == "" {
+		return s // its first deployment is not done, or failed
+	}
+	d.serviceStatus(ctx, s, problem)
+	images, err := d.client.Images(ctx, d.stack)
+	problem(err)
+	if err == nil {
+		const most = 5
+		s.Images = append(s.Images, images[:min(len(images), most)]...)
+		there := false
+		for _, each := range images {
+			there = there || each.Digest == s.Image
+		}
+		s.InRegistry = &there
+	}
+	set, err := d.client.KeySet(ctx, d.stack)
+	problem(err)
+	if err == nil {
+		s.KeySet = &set
+		if !set {
+			problem(&cloud.Error{What: "no Anthropic key is set", Next: "`berth key set " + d.flags() + "`"})
+		}
+	}
+	firing, total, err := d.client.Alarms(ctx, d.names)
+	problem(err)
+	s.Alarms, s.AlarmsTotal = append(s.Alarms, firing...), total
+	if len(firing) > 0 {
+		problem(fmt.Errorf("%s in ALARM: %s; docs/alarms.md says what to do", plural(len(firing), "alarm is", "alarms are"), strings.Join(firing, ", ")))
+	}
+	points, err := d.client.RecoveryPoints(ctx, d.stack.Vault())
+	problem(err)
+	for i := range points {
+		if made := points[i].Created; points[i].Complete() && (s.LastBackup == nil || made.After(*s.LastBackup)) {
+			s.LastBackup = &made
+		}
+	}
+	return s
+}
+
+func (d *deployment) serviceStatus(ctx context.Context, s *CloudStatus, problem func(error)) {
+	service, err := d.client.Service(ctx, d.stack)
+	problem(err)
+	if err != nil {
+		return
+	}
+	s.Service = &serviceStatus{Status: service.Status, Desired: service.Desired, Running: service.Running, Pending: service.Pending, Steady: service.Steady()}
+	if len(service.Deployments) > 0 {
+		s.Service.Rollout = service.Deployments[0].State
+	}
+	tasks, err := d.client.Tasks(ctx, d.stack)
+	problem(err)
+	for i, task := range tasks {
+		row := taskStatus{ID: task.ID, Status: task.Status, Health: task.Health, Digest: task.Digest, Started: task.Started}
+		if task.Status == "STOPPED" {
+			row.Why = task.Why()
+		} else if s.Image == "" {
+			s.Image = task.Digest
+		}
+		s.Tasks = append(s.Tasks, row)
+		if i == 0 && service.Running < service.Desired && failedTask(task) {
+			why, next := d.autopsy(ctx, task)
+			problem(&cloud.Error{What: why, Next: next})
+		}
+	}
+	if s.Image == "" {
+		s.Image = strings.TrimPrefix(d.stack.Parameters[contract.ParamImageRef], "@")
+	}
+}
+
+func writeCloudStatus(to io.Writer, s *CloudStatus, now time.Time) error {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	row := func(name, value string) { fmt.Fprintf(table, "%s\t%s\n", name, oneLine(value, 1000)) }
+	row("stack", s.Stack+" in "+s.Region+", "+s.Status)
+	if s.Service != nil {
+		text := fmt.Sprintf("%s: %d wanted, %d running, %d pending", s.Service.Status, s.Service.Desired, s.Service.Running, s.Service.Pending)
+		if s.Paused {
+			text += " (paused)"
+		}
+		row("service", text)
+	}
+	for i, task := range s.Tasks {
+		const most = 3
+		if i == most {
+			break
+		}
+		text := fmt.Sprintf("%s %s, %s, started %s ago", shortID(task.ID), task.Status, strings.ToLower(task.Health), age(task.Started, now))
+		if task.Why != "" {
+			text = fmt.Sprintf("%s %s: %s", shortID(task.ID), task.Status, task.Why)
+		}
+		row("task", text)
+	}
+	if s.Image != "" {
+		where := ""
+		if s.InRegistry != nil {
+			where = map[bool]string{true: ", in the registry", false: ", not in the registry"}[*s.InRegistry]
+			if len(s.Images) > 0 && s.Images[0].Digest != s.Image {
+				where += "; the newest there is " + shortRef("@" + s.Images[0].Digest)[1:]
+			}
+		}
+		row("image", shortRef("@" + s.Image)[1:]+where)
+	}
+	if s.KeySet != nil {
+		row("key", map[bool]string{true: "set", false: "not set"}[*s.KeySet])
+	}
+	row("alarms", fmt.Sprintf("%d of %d in ALARM", len(s.Alarms), s.AlarmsTotal))
+	backup := "none yet"
+	if s.LastBackup != nil {
+		backup = s.LastBackup.UTC().Format("2006-01-02 15:04") + " (UTC), " + age(*s.LastBackup, now) + " ago"
+	}
+	row("last backup", backup)
+	for _, problem := range s.Problems {
+		row("PROBLEM", problem)
+	}
+	return table.Flush()
+}

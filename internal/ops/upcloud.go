@@ -1,0 +1,207 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"berth/internal/cloud"
+	"berth/internal/contract"
+	"berth/internal/cost"
+	"berth/internal/image"
+	"berth/internal/options"
+)
+
+// UpCloud are the flags of `berth up` that are for a deployment in AWS.
+type UpCloud struct {
+	Context []string      `name:"context" short:"c" sep:"none" placeholder:"key=value" help:"With --env: a deploy option, as the CDK CLI takes it; repeat it for more."`
+	KeyFile string        `name:"key-file" placeholder:"FILE" help:"With --env: read the Anthropic key from a file, if none is set yet; - is standard input."`
+	Image   string        `name:"image" placeholder:"NAME" help:"With --env: push this image of the local builder in place of building one."`
+	NoSmoke bool          `name:"no-smoke" help:"With --env: run no session in the end to see that it works."`
+	Timeout time.Duration `name:"timeout" default:"20m" help:"With --env: how long the service may take to be steady."`
+}
+
+// runCloud is `berth up --env`: each step does what is missing.
+func (u *Up) runCloud(ctx context.Context, stdio Stdio) error {
+	given, parsed, err := deployOptions(u.Context, u.Target)
+	if err != nil {
+		return err
+	}
+	d, err := u.newDeployment(ctx, stdio)
+	if err != nil {
+		return err
+	}
+	if err := d.findCDK(); err != nil {
+		return err
+	}
+	if err := d.provision(ctx, given, parsed); err != nil {
+		return err
+	}
+	newKey, err := d.ensureKey(ctx, stdio, u.KeyFile)
+	if err != nil {
+		return err
+	}
+	ref, err := d.ensureImage(ctx, stdio, u.Image)
+	if err != nil {
+		return err
+	}
+	before, count := d.stack.Parameters[contract.ParamImageRef], d.stack.Parameters[contract.ParamDesiredCount]
+	parameters := map[string]string{contract.ParamImageRef: ref, contract.ParamDesiredCount: "1"}
+	paused := count == "0" && before != contract.DefaultImageRef
+	if paused {
+		delete(parameters, contract.ParamDesiredCount)
+	}
+	if newKey && count == "1" && before == ref {
+		if err := d.client.Restart(ctx, d.stack); err != nil {
+			return err
+		}
+	}
+	if err := d.rollOut(ctx, parameters, u.Timeout); err != nil {
+		return err
+	}
+	d.tellCost(parsed)
+	if paused {
+		_, err = fmt.Fprintf(stdio.Out, "%s is paused, and stays so; `berth unpause %s` has it go on.\n", d.names.Stack(), d.flags())
+		return err
+	}
+	_, err = fmt.Fprintf(stdio.Out, "%s runs %s in %s.\nNext:  berth run %s \"Write a program that greets, and a test for it\"\n", d.names.Stack(), shortRef(ref), d.client.Region, d.flags())
+	return err
+}
+
+// provision sees that the stack is there and is what the options say.
+func (d *deployment) provision(ctx context.Context, given map[string]string, parsed options.Options) error {
+	stack, err := d.settled(ctx)
+	switch {
+	case errors.Is(err, cloud.ErrNoStack):
+		if _, err := checkVPC(ctx, d.client, parsed); err != nil {
+			return err
+		}
+		if _, err := checkQuota(ctx, d.client, parsed); err != nil {
+			return err
+		}
+		if err := d.adopt(ctx, given, parsed); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	default:
+		d.stack = stack
+		if same, err := d.cdk.UpToDate(ctx, d.client, stack, given); err != nil || same {
+			return err
+		}
+	}
+	d.say("deploying the stack %s in %s", d.names.Stack(), d.client.Region)
+	begun := time.Now().Add(-clockSkew)
+	if err := d.cdk.Deploy(ctx, d.client, d.names, given, nil, d.said); err != nil {
+		if ctx.Err() != nil {
+			return d.interrupted()
+		}
+		return d.why(ctx, err, begun, nil)
+	}
+	return d.refresh(ctx)
+}
+
+// settled waits for a stack that CloudFormation is at work on: an earlier run may have been cut off.
+func (d *deployment) settled(ctx context.Context) (*cloud.Stack, error) {
+	told := false
+	for {
+		stack, err := d.client.Stack(ctx, d.names)
+		if err != nil {
+			return nil, err
+		}
+		if !stack.InProgress() || stack.Healthy() || stack.Status == "REVIEW_IN_PROGRESS" {
+			return stack, stack.Problem()
+		}
+		if !told {
+			d.say("the stack is in %s; waiting for its end", stack.Status)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, d.interrupted()
+		case <-time.After(d.every):
+		}
+	}
+}
+
+// adopt takes the file system that an earlier stack of a production left, by its tags.
+func (d *deployment) adopt(ctx context.Context, given map[string]string, parsed options.Options) error {
+	if parsed.FileSystemID != "" || !parsed.Production() {
+		return nil
+	}
+	found, err := d.client.FileSystems(ctx, map[string]string{
+		contract.TagProject: d.names.Project, contract.TagEnvironment: d.names.Environment, contract.TagManagedBy: contract.ManagedBy,
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(found) == 1:
+		d.say("adopting the file system %s, which an earlier stack left", found[0].ID)
+		given["fileSystemId"] = found[0].ID
+	case len(found) > 1:
+		return &cloud.Error{What: fmt.Sprintf("earlier stacks of %s left %d file systems, among them %s and %s", d.names.Stack(), len(found), found[0].ID, found[1].ID), Next: "name the one to go on with: -c fileSystemId=" + found[0].ID}
+	}
+	return nil
+}
+
+// ensureKey sets the key if none is set. Without anybody to ask, it says how.
+func (d *deployment) ensureKey(ctx context.Context, stdio Stdio, file string) (set bool, err error) {
+	there, err := d.client.KeySet(ctx, d.stack)
+	if err != nil || there {
+		return false, err
+	}
+	in, isFile := stdio.In.(*os.File)
+	if file == "" && (!isFile || !term.IsTerminal(int(in.Fd()))) {
+		d.say("no Anthropic key is set, and sessions wait for one: `berth key set %s`", d.flags())
+		return false, nil
+	}
+	key, err := readKey(ctx, stdio, file)
+	if err != nil {
+		return false, usage(ctx, err)
+	}
+	if err := d.client.SetKey(ctx, d.stack, key); err != nil {
+		return false, err
+	}
+	d.say("the key is set")
+	return true, nil
+}
+
+// ensureImage sees that the repository has the image, and returns what ImageRef is to be.
+func (d *deployment) ensureImage(ctx context.Context, stdio Stdio, given string) (ref string, err error) {
+	architecture := "amd64"
+	if d.stack.Outputs[contract.OutputArchitecture] == string(options.ARM64) {
+		architecture = "arm64"
+	}
+	repository := image.Repository{
+		URI: d.stack.Outputs[contract.OutputRepositoryURI], Endpoint: stdio.Getenv(image.EnvRegistry), Login: image.ECR(d.client.ECR),
+	}
+	result, err := image.Ensure(ctx, repository, image.Request{
+		Architecture: architecture, Source: d.cdk.Root, Image: given, Progress: stdio.Err, Getenv: stdio.Getenv,
+	})
+	if err != nil {
+		if explained := new(cloud.Error); errors.As(cloud.Explain(err), &explained) {
+			return "", explained
+		}
+		return "", err
+	}
+	return result.Ref(), nil
+}
+
+// tellCost says what the deployment costs a month, where there are prices.
+func (d *deployment) tellCost(parsed options.Options) {
+	table, err := cost.Load(d.client.Region)
+	if err != nil {
+		d.say("no estimate of the cost: %v", err)
+		return
+	}
+	estimate, err := cost.New(parsed, cost.DefaultAssumptions(), table)
+	if err != nil {
+		d.say("no estimate of the cost: %v", err)
+		return
+	}
+	d.say("estimated at %s a month, without model use; `berth cost` has the rows", "$"+fmt.Sprint(estimate.Total))
+}
