@@ -109,13 +109,16 @@ func (o Options) Check() error {
 		return Errorf(CodeBadRequest, "the permission mode %.80q is not one of %s", o.PermissionMode, strings.Join(permissionModes, ", "))
 	}
 	for _, limit := range []struct {
-		name        string
-		value, most float64
+		name               string
+		value, least, most float64
 	}{
-		{"max_turns", float64(o.MaxTurns), 100_000},
-		{"max_budget_usd", o.MaxBudgetUSD, 1e9},
-		{"timeout_seconds", o.TimeoutSeconds, maxSeconds},
+		{"max_turns", float64(o.MaxTurns), 1, 100_000},
+		{"max_budget_usd", o.MaxBudgetUSD, 1e-6, 1e9},
+		{"timeout_seconds", o.TimeoutSeconds, 1e-3, maxSeconds},
 	} {
+		if limit.value > 0 && limit.value < limit.least { // it would be rounded to nothing, which is no limit
+			return Errorf(CodeBadRequest, "%s is %v: it has to be %v or more, or 0 (no limit)", limit.name, limit.value, limit.least)
+		}
 		if math.IsNaN(limit.value) || limit.value < 0 || limit.value > limit.most {
 			return Errorf(CodeBadRequest, "%s is %v: it has to be a number from 0 (no limit) to %.0f", limit.name, limit.value, limit.most)
 		}

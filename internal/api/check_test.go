@@ -63,6 +63,8 @@ func TestCheckOptions(t *testing.T) {
 		"max_turns is 100001":            {MaxTurns: 100001},
 		"max_budget_usd is NaN":          {MaxBudgetUSD: math.NaN()},
 		"max_budget_usd is -0.5":         {MaxBudgetUSD: -0.5},
+		"timeout_seconds is 1e-07: it ":  {TimeoutSeconds: 1e-7},
+		"max_budget_usd is 4e-10: it ":   {MaxBudgetUSD: 4e-10},
 		"timeout_seconds is +Inf":        {TimeoutSeconds: math.Inf(1)},
 		"timeout_seconds is 1e+300: it ": {TimeoutSeconds: 1e300},
 	} {

@@ -62,7 +62,7 @@ var Alarms = []Alarm{
 	{
 		Suffix: "key-refused", Metrics: 1,
 		Fires: "the API refuses the Anthropic key",
-		Next:  "put a valid key into the secret and force a new deployment",
+		Next:  "give it a valid key with `berth key set`",
 	},
 	{
 		Suffix: "spend-high", Metrics: 1, NeedsSpendLimit: true,

@@ -436,7 +436,7 @@ func (r *run) hear(line *claude.Line) {
 	case "result":
 		r.result = line
 		if len(line.Denials) > 0 {
-			r.notice(fmt.Sprintf("Claude Code was denied %d uses of tools, which the session's permission mode does not allow", len(line.Denials)))
+			r.notice(denied(len(line.Denials)))
 		}
 	}
 }
@@ -445,4 +445,13 @@ func (r *run) notice(text string) {
 	if err := r.session.Append(api.Event{Type: api.EventNotice, Text: text}); err != nil {
 		r.log.Warn("a notice is not in the session's events", contract.LogFieldError, err, "notice", text)
 	}
+}
+
+// denied says how often the session's permissions kept Claude Code from a tool.
+func denied(times int) string {
+	uses := fmt.Sprintf("%d uses of tools", times)
+	if times == 1 {
+		uses = "the use of a tool"
+	}
+	return "Claude Code was denied " + uses + ", which the session's permission mode does not allow"
 }

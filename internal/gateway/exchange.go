@@ -17,6 +17,9 @@ import (
 // (https://docs.claude.com/en/api/overview, "Request size limits"), as each is kept until it is answered.
 const maxBody = 64 << 20
 
+// bodyTime is how long a request's body may take to come.
+const bodyTime = 2 * time.Minute
+
 // exchange is one request of a session, and its answer.
 type exchange struct {
 	g     *Gateway
@@ -67,6 +70,10 @@ func (e *exchange) serve() (cut bool) {
 }
 
 func (e *exchange) readBody() bool {
+	// It comes from this machine. A session that sends it slowly must not hold what it has sent for ever.
+	client := http.NewResponseController(e.w)
+	_ = client.SetReadDeadline(time.Now().Add(bodyTime)) // without one, the session's end is what ends it
+	defer func() { _ = client.SetReadDeadline(time.Time{}) }()
 	body, err := io.ReadAll(http.MaxBytesReader(e.w, e.r.Body, maxBody))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 		refuse(e.w, http.StatusRequestEntityTooLarge, "request_too_large", fmt.Sprintf("the request has more than %d MiB", maxBody>>20))

@@ -284,9 +284,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// maxUnderWay is how many requests a session has at once: each is kept, body and all, until it is answered. Claude Code with
+// many agents of its own has a dozen.
+const maxUnderWay = 64
+
 // serve keeps the session alive while a request is under way. cut says that the connection has to be.
 func (g *Gateway) serve(s *session, w http.ResponseWriter, r *http.Request) (cut bool) {
 	g.lock.Lock()
+	if s.underWay >= maxUnderWay {
+		g.lock.Unlock()
+		refuse(w, http.StatusTooManyRequests, "rate_limit_error", fmt.Sprintf("the session has %d requests under way: no more go at once", maxUnderWay))
+		return false
+	}
 	s.underWay++
 	g.lock.Unlock()
 	defer func() {

@@ -51,6 +51,9 @@ func writeReport(to io.Writer, report *api.SpendReport) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	row := func(name, value string) { fmt.Fprintf(table, "%s\t%s\n", oneLine(name, 100), oneLine(value, 200)) }
 	writeSpend(row, &report.Spend)
+	if report.EstimatedUSD > 0 {
+		row("estimated", money(report.EstimatedUSD)+" of this month's: requests that a crash cut off, or that another agent has under way")
+	}
 	for _, part := range []struct {
 		heading string
 		amounts map[string]float64

@@ -1,12 +1,18 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -96,6 +102,9 @@ func found(status int, message string, details []error) *Refusal {
 	if len(parts) == 0 {
 		parts = []string{message}
 	}
+	if status == http.StatusUnprocessableEntity && !slices.ContainsFunc(details, func(detail error) bool { return !inQuery(detail) }) {
+		status = http.StatusBadRequest // it is not a body that is wrong
+	}
 	code := api.CodeBadRequest
 	for candidate, its := range statuses {
 		if its == status {
@@ -106,6 +115,11 @@ func found(status int, message string, details []error) *Refusal {
 		code = api.CodeInternal
 	}
 	return &Refusal{Code: code, Message: oneLine(strings.Join(parts, "; ")), status: status}
+}
+
+func inQuery(detail error) bool {
+	finding := new(huma.ErrorDetail)
+	return errors.As(detail, &finding) && strings.HasPrefix(finding.Location, "query.")
 }
 
 // explain says what is wrong where. A value is shown if it is short: the body as a whole is not.
@@ -163,6 +177,88 @@ var strictJSON = huma.Format{
 		if !utf8.Valid(data) {
 			return errors.New("it is not valid UTF-8")
 		}
-		return json.Unmarshal(data, v)
+		if err := json.Unmarshal(data, v); err != nil {
+			return err
+		}
+		return unambiguous(data)
 	},
+}
+
+// unambiguous says what encoding/json passes over in a value that it can read: half a character, which it replaces, and a
+// key that an object has twice, of which it takes the last.
+func unambiguous(data []byte) error {
+	for rest := data; ; {
+		at := bytes.IndexByte(rest, '\\')
+		if at < 0 {
+			break
+		}
+		rest = rest[at:]
+		length, whole := escape(rest)
+		if !whole {
+			return fmt.Errorf("%s is half a character", rest[:length])
+		}
+		rest = rest[length:]
+	}
+	return noKeyTwice(json.NewDecoder(bytes.NewReader(data)))
+}
+
+// escape is the length of an escape sequence, or of two that are one character; whole is false for half of such a pair.
+func escape(text []byte) (length int, whole bool) {
+	unit := func(at int) rune {
+		if len(text) < at+6 || text[at] != '\\' || text[at+1] != 'u' {
+			return 0
+		}
+		value, err := strconv.ParseUint(string(text[at+2:at+6]), 16, 16)
+		if err != nil {
+			return 0
+		}
+		return rune(value)
+	}
+	first := unit(0)
+	switch {
+	case first == 0:
+		return min(2, len(text)), true
+	case !utf16.IsSurrogate(first):
+		return 6, true
+	case utf16.DecodeRune(first, unit(6)) == utf8.RuneError:
+		return 6, false
+	}
+	return 12, true
+}
+
+// noKeyTwice reads a value to its end.
+func noKeyTwice(from *json.Decoder) error {
+	type level struct {
+		keys map[string]bool // nil in a list
+		key  bool            // a key comes next
+	}
+	var open []level
+	for {
+		token, err := from.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if last := len(open) - 1; last >= 0 && open[last].keys != nil {
+			if name, is := token.(string); is && open[last].key {
+				if open[last].keys[name] {
+					return fmt.Errorf("an object has %.40q twice", name)
+				}
+				open[last].keys[name] = true
+				open[last].key = false
+				continue
+			}
+			open[last].key = true
+		}
+		switch token {
+		case json.Delim('{'):
+			open = append(open, level{keys: map[string]bool{}, key: true})
+		case json.Delim('['):
+			open = append(open, level{})
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+		}
+	}
 }

@@ -23,6 +23,9 @@ const (
 	// come back with Last-Event-ID.
 	writeTime = 30 * time.Second
 
+	// maxIndex is the largest index of an event that every program can write: JSON's numbers are exact up to it.
+	maxIndex = 1<<53 - 1
+
 	// ahead is how many events are taken from the log before the follower has read those before. It
 	// lets a whole batch leave in one write.
 	ahead = 16
@@ -30,7 +33,7 @@ const (
 
 type eventsInput struct {
 	ID          sessionID `path:"id" doc:"The session's id, a UUID"`
-	From        int       `query:"from" minimum:"0" doc:"The index of the first event wanted"`
+	From        int       `query:"from" minimum:"0" maximum:"9007199254740991" doc:"The index of the first event wanted"`
 	Follow      bool      `query:"follow" default:"true" doc:"Whether to go on until the session has ended, or return what there is"`
 	LastEventID string    `header:"Last-Event-ID" doc:"The index of the last event that was received; goes before 'from'"`
 }
@@ -42,7 +45,7 @@ func (h *handlers) events(ctx context.Context, in *eventsInput) (*eventsAnswer, 
 	from := in.From
 	if in.LastEventID != "" {
 		last, err := strconv.Atoi(in.LastEventID)
-		if err != nil || last < 0 {
+		if err != nil || last < 0 || last > maxIndex || strconv.Itoa(last) != in.LastEventID {
 			return nil, refuse(api.CodeBadRequest, "the Last-Event-ID %.40q is not the index of an event", in.LastEventID)
 		}
 		from = last + 1

@@ -148,6 +148,9 @@ func (h *handlers) list(_ context.Context, in *listInput) (*listAnswer, error) {
 		IDPart: in.IDPart, Repo: in.Repo, CreatedAfter: in.CreatedAfter, CreatedBefore: in.CreatedBefore,
 		Newest: in.Order == "newest", After: in.After, Limit: in.Limit,
 	}
+	if in.After != "" && sessionID(in.After).Resolve(nil) != nil {
+		return nil, refuse(api.CodeBadRequest, "after %.80q is not the id of a session: take 'next' of the page before", in.After)
+	}
 	for _, names := range in.State {
 		for name := range strings.SplitSeq(names, ",") {
 			state := api.State(strings.TrimSpace(name))

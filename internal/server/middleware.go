@@ -5,9 +5,12 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"berth/internal/api"
@@ -110,9 +113,29 @@ func authenticate(token string, next http.Handler) http.Handler {
 			if given == "" {
 				problem = "the request has no API token"
 			}
+			w.Header().Set("Connection", "close") // who has no token keeps none open
 			w.Header().Set("WWW-Authenticate", `Bearer realm="berthd"`)
 			refuse(api.CodeUnauthorized, "%s: send the one in %s in the agent's volume, as 'Authorization: Bearer …'", problem, api.EndpointFile).write(w)
 			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// plainQuery refuses queries that can be read in two ways: what net/http cannot read it passes over, and of a parameter that
+// is there twice it takes the first. Only sessions' states may be given several times.
+func plainQuery(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			refuse(api.CodeBadRequest, "the query %.200q cannot be read: %s", r.URL.RawQuery, err).write(w)
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(query)) {
+			if len(query[name]) > 1 && name != "state" {
+				refuse(api.CodeBadRequest, "the query has %.40q %d times", name, len(query[name])).write(w)
+				return
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -60,6 +60,10 @@ const (
 	// readTime is how long a client may take to send a request's header, and as long again for its body.
 	readTime = 30 * time.Second
 
+	// maxConnections is how many connections a server has at once. Those beyond it are closed: each takes memory and a file of
+	// the agent, and sessions can make as many as they like.
+	maxConnections = 4096
+
 	// stopTime is how long requests may take to end when the server stops. Event streams are ended at once.
 	stopTime = 5 * time.Second
 )
@@ -86,7 +90,7 @@ func New(agent Agent, metrics http.Handler, token string, logger *slog.Logger) h
 	health(mux, agent)
 	mux.Handle("GET "+pathMetrics, metrics)
 
-	handler := limitBody(exactly(mux))
+	handler := limitBody(plainQuery(exactly(mux)))
 	handler = authenticate(token, handler)
 	handler = sameOrigin(handler)
 	handler = loopbackOnly(handler)
@@ -146,7 +150,7 @@ func Serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 		},
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(&bounded{Listener: listener, most: maxConnections}) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("cannot accept requests on %s any more: %w", listener.Addr(), err)

@@ -173,7 +173,7 @@ function alarms(scope: Construct, { compute, backup, alerts }: ObservabilityProp
     },
     {
       suffix: 'key-refused', metric: m.agent('KeyRefused', 'Maximum'), compare: atLeast, threshold: 1, periods: 1,
-      next: 'put a valid key into the secret and force a new deployment',
+      next: 'give it a valid key with `berth key set`',
     },
   ];
 }
