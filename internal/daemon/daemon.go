@@ -133,7 +133,7 @@ func (d *Daemon) Models() http.Handler { return d.models }
 func (d *Daemon) Run(ctx context.Context) {
 	defer d.models.Close()
 	defer func() { _ = errors.Join(os.RemoveAll(d.temporary.Name()), d.temporary.Close()) }()
-	d.recover()
+	d.takeUp()
 	d.ended.Go(func() { d.housekeeping(ctx) })
 	d.ended.Go(func() { d.sharing(ctx) })
 	ticker := time.NewTicker(lookAgain)
@@ -151,8 +151,8 @@ func (d *Daemon) Run(ctx context.Context) {
 	}
 }
 
-// recover takes up what an earlier daemon left on the volume.
-func (d *Daemon) recover() {
+// takeUp takes up what an earlier daemon left on the volume.
+func (d *Daemon) takeUp() {
 	for _, broken := range d.store.Broken() {
 		d.config.Logger.Error("a session cannot be read and is left alone", contract.LogFieldError, broken)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"berth/internal/api"
 )
@@ -66,6 +67,10 @@ func (s *Store) Peers() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.peers = peers
+	if err == nil {
+		s.left = s.left || slices.ContainsFunc(s.seen, func(id string) bool { return !slices.Contains(living, id) })
+		s.seen = living
+	}
 	return peers
 }
 
@@ -144,34 +149,50 @@ func (s *Store) fresh(entry fs.DirEntry) bool {
 }
 
 // Changed reads what other daemons have written, and returns the sessions that this daemon might care for: those that are
-// new, and those that have not ended and that it does not hold.
+// new, and those that have not ended and that it does not hold. When a daemon has left, it reads those that had ended too: it may
+// have taken one up again.
 func (s *Store) Changed() ([]*Session, error) {
 	info, err := os.Stat(s.path(sessionsDir))
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	listed := s.listed
+	listed, left := s.listed, s.left
+	s.left = false
 	s.mu.Unlock()
 	if !info.ModTime().Equal(listed) {
 		if err := s.load(); err != nil {
 			return nil, err
 		}
 	}
-	var changed []*Session
-	for _, each := range s.List() {
-		each.mu.Lock()
-		idle := each.lease == nil && !each.record.State.Ended()
-		each.mu.Unlock()
-		if !idle {
-			continue
-		}
-		if err := each.Refresh(); err != nil {
-			continue // it may be gone; who holds it knows
-		}
-		changed = append(changed, each)
+	all := s.List()
+	idle := make([]bool, len(all))
+	var readers errgroup.Group
+	readers.SetLimit(opened)
+	for index, each := range all {
+		readers.Go(func() error {
+			if each.idle(left) && each.Refresh() == nil { // else it may be gone; who holds it knows
+				idle[index] = each.idle(false)
+			}
+			return nil
+		})
 	}
-	return changed, nil
+	err = readers.Wait()
+	var changed []*Session
+	for index, each := range all {
+		if idle[index] {
+			changed = append(changed, each)
+		}
+	}
+	return changed, err
+}
+
+// idle reports whether this daemon does not hold the session, and it has not ended, as far as is known, unless that does not
+// matter.
+func (s *Session) idle(ended bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease == nil && (ended || !s.record.State.Ended() || s.record.Unheard)
 }
 
 // Mail is a message, or a request to stop, that another daemon accepted for a session.

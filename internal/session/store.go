@@ -35,6 +35,8 @@ type Store struct {
 	making   map[string]bool // sessions that this daemon is about to accept, by id
 	peers    bool            // another daemon uses the volume
 	listed   time.Time       // how old the directory of sessions was when it was last read
+	seen     []string        // daemons that used it when it was last looked at
+	left     bool            // one of them does no more
 
 	stop    context.CancelFunc // of the renewal of leases
 	stopped chan struct{}
