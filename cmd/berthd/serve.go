@@ -97,7 +97,7 @@ func (v *serve) Run(ctx context.Context) (err error) {
 	agent, err = daemon.New(daemon.Config{
 		Data: set.data, Work: set.work, CLI: set.cli, Reaper: []string{self, "reap"}, Places: set.places,
 		Status: api.Status{Version: version(), ClaudeVersion: set.cliVersion, StartedAt: time.Now().UTC(), Model: model, Isolation: isolation.String()},
-		Stall:  daemon.StallTime, Linger: daemon.LingerTime, CheckpointEvery: set.checkpoint, Retention: set.retention,
+		Stall:  daemon.StallTime, Linger: daemon.LingerTime, LogSize: daemon.LogSize, CheckpointEvery: set.checkpoint, Retention: set.retention,
 		Logger: logger, Metrics: recorder, Isolation: isolation,
 		Mirrors:   workspace.MirrorConfig{Credential: set.credential, GitHubAPI: set.githubAPI},
 		Models:    gateway.Config{Upstream: set.upstream, Key: set.key.get, NoKey: v.Scripted, Ledger: ledger, Log: logger},

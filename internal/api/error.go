@@ -29,6 +29,7 @@ const (
 	CodeCloneFailed   Code = "clone_failed"   // the repository could not be cloned
 	CodeWorkspaceLost Code = "workspace_lost" // the work dir is gone
 	CodeClaudeFailed  Code = "claude_failed"  // Claude Code ended without success and named no other reason
+	CodeLogFull       Code = "log_full"       // it has said more than the agent keeps of a session
 	CodeNoProgress    Code = "no_progress"    // it was started again and again, and got no further
 )
 

@@ -41,6 +41,9 @@ type Config struct {
 
 	// CheckpointEvery is how long a session's changes may be on the work disk alone, beside the end of each turn.
 	CheckpointEvery time.Duration
+	// LogSize is how many bytes a session's log gets: what it says is up to the session, and the volume is everybody's. Without
+	// bound if 0.
+	LogSize int64
 	// Retention is how long ended sessions are kept; 0 is for ever.
 	Retention time.Duration
 
@@ -56,6 +59,9 @@ const (
 	StallTime = 20 * time.Minute
 	// LingerTime is the usual Config.Linger.
 	LingerTime = 10 * time.Minute
+
+	// LogSize is the usual Config.LogSize: the log of a turn has some 10 KB.
+	LogSize = 256 << 20
 
 	// CheckpointTime is the usual Config.CheckpointEvery.
 	CheckpointTime = 30 * time.Second

@@ -194,6 +194,18 @@ func TestFailuresAreTold(t *testing.T) {
 	}
 }
 
+// What a session says does not fill the volume.
+func TestALogIsBounded(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 1)
+	a.config.LogSize = 64 << 10
+	a.start()
+	record := a.await(a.create("chatter"), api.Failed)
+	if record.Error.Code != api.CodeLogFull || record.LogSize < a.config.LogSize || record.LogSize > a.config.LogSize+8<<10 {
+		t.Errorf("%d bytes: %+v", record.LogSize, record.Error)
+	}
+}
+
 func TestAnEndedSessionIsResumed(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, 1).start()

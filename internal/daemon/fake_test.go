@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 //	apierror     a turn that fails
 //	maxturns     a turn that reaches its limit
 //	crash        an end without a word
+//	chatter      a turn that says ever more
 type fakeCLI struct {
 	transcript string
 	failed     bool
@@ -98,6 +99,10 @@ func (c *fakeCLI) turn(task string) {
 				break
 			}
 			<-tick.C
+		}
+	case "chatter":
+		for {
+			c.print(map[string]any{"type": "chatter", "text": strings.Repeat("x", 1000)})
 		}
 	case "apierror":
 		result["is_error"] = true

@@ -22,6 +22,7 @@ const (
 	shutdown        // the daemon goes down
 	parked          // a limit of the API resets at a time
 	noKey           // the API refuses the key, or there is none
+	wordy           // its log is as long as a log gets
 	cancel          // somebody asked for it
 	fenced          // another daemon has taken the session over
 )
@@ -57,6 +58,8 @@ func outcome(e ending) (api.State, api.Event) {
 		return api.Cancelled, api.Event{Reason: reasonStopped}
 	case e.intent == timeout:
 		return failed(api.CodeTimeout, "it took longer than its limit of %v s; allow more with `berth resume ID --timeout`", e.options.TimeoutSeconds)
+	case e.intent == wordy:
+		return failed(api.CodeLogFull, "it has said as much as the agent keeps of a session: its work so far is kept, and goes on in another session (`berth pull ID`, then `berth run`)")
 	case e.intent == shutdown:
 		return api.Interrupted, api.Event{Reason: "the agent went down"}
 	case e.intent == fenced:

@@ -409,7 +409,7 @@ func (r *run) sendAll(process *claude.Process) {
 
 // hear writes a line down and learns from it.
 func (r *run) hear(line *claude.Line) {
-	if r.why() != volume {
+	if why := r.why(); why != volume && why != wordy {
 		err := r.session.Append(api.Event{Type: api.EventClaude, Claude: line.JSON})
 		switch {
 		case errors.Is(err, session.ErrNotJSON):
@@ -418,6 +418,8 @@ func (r *run) hear(line *claude.Line) {
 			// The transcript has what matters; it is caught up with later.
 			r.daemon.volumeFailed(err)
 			r.end(volume)
+		case r.daemon.config.LogSize > 0 && r.session.Record().LogSize > r.daemon.config.LogSize:
+			r.end(wordy)
 		}
 	}
 	r.mu.Lock()
