@@ -415,3 +415,18 @@ func TestTheWorkOfASessionThatCannotBeReadIsKept(t *testing.T) {
 		t.Errorf("the work of a session that is no more is still there: %v", err)
 	}
 }
+
+// A fault of the agent's own costs a session an attempt, and the other sessions nothing.
+func TestAFaultOfTheAgentsOwnCutsOneSessionOff(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 2)
+	a.config.Reaper = nil // whose arguments come after the first one: there is none
+	id, other := a.create("reply 1"), a.create("reply 2")
+	a.start()
+	for _, each := range []string{id, other} {
+		until(t, func() bool { return a.get(each).Cuts > 0 }, func() string { return a.events(each) })
+		if all := a.events(each); !strings.Contains(all, "fault of its own") {
+			t.Errorf("nothing tells of it:\n%s", all)
+		}
+	}
+}

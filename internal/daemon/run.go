@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -126,7 +127,7 @@ func (r *run) why() intent {
 // do runs the session until it lets go of it, in a state that is not preparing or running, unless the volume
 // cannot be written: then the daemon readmits it later.
 func (r *run) do() {
-	state, event := r.attempt()
+	state, event := r.guarded()
 	err := r.settle(state, event)
 	lost := errors.Is(err, session.ErrLost) || r.why() == fenced
 	r.release()
@@ -168,6 +169,24 @@ func (r *run) settle(state api.State, event api.Event) error {
 		r.daemon.config.Metrics.Interrupted()
 	}
 	return err
+}
+
+// guarded is attempt, for a session that must not take all others with it: a fault of the agent's own cuts it off, as often as
+// Claude Code may.
+func (r *run) guarded() (state api.State, event api.Event) {
+	defer func() {
+		fault := recover()
+		if fault == nil {
+			return
+		}
+		r.log.Error("the agent has met with a fault of its own", contract.LogFieldError, fmt.Sprint(fault), "stack", string(debug.Stack()))
+		if cuts := r.session.Record().Cuts + 1; cuts >= maxCuts {
+			state, event = failed(api.CodeInternal, "the agent met with a fault of its own %d times, the last time: %s", cuts, oneLine(fmt.Sprint(fault)))
+			return
+		}
+		state, event = api.Interrupted, api.Event{Cut: true, Reason: "the agent met with a fault of its own: " + oneLine(fmt.Sprint(fault))}
+	}()
+	return r.attempt()
 }
 
 // attempt prepares the session and runs Claude Code once.
