@@ -13,7 +13,8 @@ const healthTime = 4 * time.Second
 
 type health struct{}
 
-// Run asks the agent that uses the volume whether it answers. What keeps sessions from running is not asked: a
+// Run asks the agent that uses the volume whether it answers. How it is is not asked: that takes it time when it has much
+// to do, and an agent that is busy must not be ended for it. Nor is what keeps sessions from running: a
 // container that is ended for a full volume would start again on the same one.
 func (health) Run(ctx context.Context) error {
 	data, err := api.LocalData(os.Getenv)
@@ -26,6 +27,5 @@ func (health) Run(ctx context.Context) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
-	_, err = api.NewClient(endpoint).Status(limited)
-	return err
+	return api.NewClient(endpoint).Healthy(limited)
 }

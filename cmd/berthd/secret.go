@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,12 +20,16 @@ type secret struct {
 
 	mu       sync.Mutex
 	text     string
+	earlier  []string // what was in the file before: it may still work, and so must not be told
 	modified time.Time
 	size     int64
 }
 
 // maxSecret is how long a secret may be, in bytes.
 const maxSecret = 16 << 10
+
+// maxEarlier is how many earlier secrets are remembered.
+const maxEarlier = 8
 
 // newSecret reads a secret from a variable, or from the file that another one names. Its errors never show it.
 func newSecret(getenv func(string) string, variable, fileVariable string) (*secret, error) {
@@ -51,6 +56,14 @@ func newSecret(getenv func(string) string, variable, fileVariable string) (*secr
 	return s, nil
 }
 
+// all returns the secret as it is now, and what it was before.
+func (s *secret) all() []string {
+	now := s.get()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string{now}, s.earlier...)
+}
+
 // get returns the secret as it is now; "" if there is none.
 func (s *secret) get() string {
 	s.mu.Lock()
@@ -61,6 +74,7 @@ func (s *secret) get() string {
 	info, err := os.Stat(s.file)
 	if err != nil || info.Size() > maxSecret {
 		if errors.Is(err, fs.ErrNotExist) {
+			s.remember()
 			s.text, s.modified = "", time.Time{}
 		}
 		return s.text
@@ -72,9 +86,16 @@ func (s *secret) get() string {
 	if err != nil {
 		return s.text
 	}
+	s.remember()
 	s.text, s.modified, s.size = strings.TrimSpace(string(text)), info.ModTime(), info.Size()
 	if s.text == contract.SecretNotSet {
 		s.text = ""
 	}
 	return s.text
+}
+
+func (s *secret) remember() {
+	if s.text != "" && !slices.Contains(s.earlier, s.text) {
+		s.earlier = append(s.earlier[max(0, len(s.earlier)-maxEarlier+1):], s.text)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,7 +91,7 @@ func (s *settings) credential(host string) (user, token string) {
 
 // secrets are what no log line may have in it.
 func (s *settings) secrets() []string {
-	return []string{s.key.get(), s.github.get(), s.token, os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN"), os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")}
+	return append(slices.Concat(s.key.all(), s.github.all()), s.token, os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN"), os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
 }
 
 // cloudWatch is where metrics go; nil if that is nowhere, as on a laptop.

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -114,5 +115,9 @@ func TestASecretInAFileIsReadAgain(t *testing.T) {
 	}
 	if err := os.Remove(file); err != nil || s.get() != "" {
 		t.Error(err, s.get())
+	}
+	// Keys that were replaced may still work: no log line may have them in it either.
+	if all := s.all(); !slices.Equal(all, []string{"", "first-key", "a-second-key"}) {
+		t.Errorf("the log hides %q", all)
 	}
 }

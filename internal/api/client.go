@@ -91,6 +91,12 @@ func (e *StatusError) Error() string { return e.Err.Error() }
 
 func (e *StatusError) Unwrap() error { return e.Err }
 
+// Healthy asks whether the agent answers at all, and nothing that takes it time.
+func (c *Client) Healthy(ctx context.Context) error {
+	_, err := c.answer(ctx, http.MethodGet, "/healthz", nil)
+	return err
+}
+
 // Status asks how the agent is.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)

@@ -87,7 +87,7 @@ func New(agent Agent, metrics http.Handler, token string, logger *slog.Logger) h
 	operations := humago.New(mux, config)
 	(&handlers{agent: agent, log: logger}).register(operations)
 	describe(mux, operations.OpenAPI())
-	health(mux, agent)
+	health(mux, agent, token)
 	mux.Handle("GET "+pathMetrics, metrics)
 
 	handler := limitBody(plainQuery(exactly(mux)))
@@ -119,7 +119,7 @@ func text(contentType string, body []byte) http.HandlerFunc {
 }
 
 // health serves what a supervisor asks: whether the process answers, and whether it can run sessions.
-func health(mux *http.ServeMux, agent Agent) {
+func health(mux *http.ServeMux, agent Agent, token string) {
 	mux.HandleFunc("GET "+pathHealth, text("text/plain; charset=utf-8", []byte("ok\n")))
 	mux.HandleFunc("GET "+pathReady, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -129,6 +129,10 @@ func health(mux *http.ServeMux, agent Agent) {
 			return
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
+		if !authorized(r, token) { // a session, say: problems name paths, limits and what the API says
+			fmt.Fprintln(w, "not ready: `berth status` says why")
+			return
+		}
 		for _, problem := range problems {
 			fmt.Fprintln(w, problem)
 		}

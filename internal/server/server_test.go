@@ -258,6 +258,11 @@ func TestHealthNeedsNoToken(t *testing.T) {
 		}
 	}
 	agent.status.Problems = []string{"there is no key", "claude is missing"}
+	stranger := request("GET", "/readyz", "")
+	stranger.Header.Del("Authorization")
+	if w := answer(h, stranger); w.Code != 503 || w.Body.String() != "not ready: `berth status` says why\n" {
+		t.Errorf("/readyz without a token: %d %q", w.Code, w.Body)
+	}
 	if w := answer(h, request("GET", "/readyz", "")); w.Code != 503 || w.Body.String() != "there is no key\nclaude is missing\n" {
 		t.Errorf("/readyz: %d %q", w.Code, w.Body)
 	}
