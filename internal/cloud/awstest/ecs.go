@@ -3,6 +3,7 @@ package awstest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -11,9 +12,10 @@ import (
 type Service struct {
 	Name, Repository string
 	Desired          int
-	Revision         int    // of the task definition
-	State, Reason    string // of the primary deployment; COMPLETED if empty
-	Polls            int    // answers in which the deployment is still IN_PROGRESS
+	Revision         int      // of the task definition
+	State, Reason    string   // of the primary deployment; COMPLETED if empty
+	Polls            int      // answers in which the deployment is still IN_PROGRESS
+	Ran              []string // what ImageRef was in each revision, from the first
 	Events           []string
 	Tasks            []*Task
 }
@@ -38,6 +40,7 @@ type Rollout struct {
 func (w *World) roll(name, imageRef string, desired int) (problem string) {
 	service := w.Services[name]
 	service.Revision++
+	service.Ran = append(service.Ran, imageRef)
 	service.Desired, service.Polls, service.State = desired, w.Rollout.Polls, ""
 	now := w.Now()
 	for _, task := range service.Tasks {
@@ -170,6 +173,18 @@ var _ = register("ecs", map[string]Handler{
 			}
 		}
 		return object{"tasks": all, "failures": []object{}}, nil
+	},
+	"DescribeTaskDefinition": func(w *World, c Call) (any, error) {
+		family, number, _ := strings.Cut(c.Text("taskDefinition")[strings.LastIndex(c.Text("taskDefinition"), "/")+1:], ":")
+		service := w.Services[family]
+		revision, _ := strconv.Atoi(number)
+		if service == nil || revision < 1 || revision > len(service.Ran) {
+			return nil, &Fault{400, "ClientException", "Unable to describe task definition."}
+		}
+		return object{"taskDefinition": object{
+			"family": family, "revision": revision,
+			"containerDefinitions": []object{{"name": "agent", "image": service.Repository + service.Ran[revision-1]}},
+		}}, nil
 	},
 	"UpdateService": func(w *World, c Call) (any, error) {
 		service, err := w.service(c.Text("service"))
