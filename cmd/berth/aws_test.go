@@ -15,8 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,6 +101,7 @@ func fakeCall(form url.Values) string {
 
 const fakeDocker = `#!/bin/sh
 here=$(dirname "$0")
+[ ! -e "$here/silent" ] || { echo "Cannot connect to the Docker daemon" >&2; exit 1; }
 case "$1" in
 build)
 	while [ "$1" != --iidfile ]; do shift; done
@@ -151,7 +150,7 @@ func newLab(t *testing.T) *lab {
 	}
 	l.saveImage(t, "amd64")
 	l.env = append([]string{
-		"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + l.root, "LC_ALL=C.UTF-8", "BERTH_POLL_SECONDS=0.02", "GORACE=atexit_sleep_ms=0",
+		"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + l.root, "LC_ALL=C.UTF-8", "BERTH_POLL_SECONDS=0.02", "BERTH_BUILDER=docker", "GORACE=atexit_sleep_ms=0",
 		"BERTH_REGISTRY=" + strings.TrimPrefix(store.URL, "http://"), "BERTH_DATA=" + filepath.Join(l.root, "volume"),
 	}, l.Env()...)
 	return l
@@ -363,11 +362,11 @@ func TestUpAdopts(t *testing.T) {
 }
 
 // interruptAt runs berth and interrupts it when a call comes.
-func (l *lab) interruptAt(t *testing.T, call string, args ...string) done {
+func (l *lab) interruptAt(t *testing.T, call, stdin string, args ...string) done {
 	t.Helper()
 	came := make(chan struct{})
 	l.On(call, func() { close(came) })
-	return l.start(t, "", func(process *os.Process) {
+	return l.start(t, stdin, func(process *os.Process) {
 		select {
 		case <-came:
 			_ = process.Signal(syscall.SIGTERM) // SIGINT may be ignored where tests run in the background
@@ -379,6 +378,3 @@ func (l *lab) interruptAt(t *testing.T, call string, args ...string) done {
 }
 
 func intOf(n int) *int { return &n }
-
-var _ = strconv.Itoa
-var _ = slices.Contains[[]string]

@@ -25,7 +25,9 @@ type RecoveryPoint struct {
 }
 
 // Complete reports whether it can be restored.
-func (p *RecoveryPoint) Complete() bool { return p.Status == string(types.RecoveryPointStatusCompleted) }
+func (p *RecoveryPoint) Complete() bool {
+	return p.Status == string(types.RecoveryPointStatusCompleted)
+}
 
 // ID is the last part of the ARN.
 func (p *RecoveryPoint) ID() string { return p.ARN[strings.LastIndex(p.ARN, ":")+1:] }

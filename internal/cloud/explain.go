@@ -48,8 +48,11 @@ func kind(which, cause error) error { return fmt.Errorf("%w: %w", which, cause) 
 // is explained already, or an interruption, stays what it is.
 func Explain(err error) error {
 	var explained *Error
-	if err == nil || errors.As(err, &explained) || errors.Is(err, context.Canceled) {
+	switch {
+	case err == nil || errors.As(err, &explained):
 		return err
+	case errors.Is(err, context.Canceled):
+		return context.Canceled // which says that the user did it; the SDK's words would not
 	}
 	if profile := new(config.SharedConfigProfileNotExistError); errors.As(err, profile) {
 		return &Error{fmt.Sprintf("there is no AWS profile %q", profile.Profile), "`aws configure list-profiles` lists those that there are; set AWS_PROFILE to one", kind(ErrNoCredentials, err)}
@@ -77,7 +80,11 @@ func Explain(err error) error {
 // explainCode explains what AWS itself answered.
 func explainCode(err error, api smithy.APIError, call string) error {
 	said := strings.Join(strings.Fields(api.ErrorMessage()), " ")
-	switch code := api.ErrorCode(); {
+	_, code, qualified := strings.Cut(api.ErrorCode(), "#") // one of the protocols puts a namespace before it
+	if !qualified {
+		code = api.ErrorCode()
+	}
+	switch {
 	case oneOf(code, "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"):
 		return &Error{"the AWS credentials have expired", "run `aws sso login`, or renew them as you got them, and run the same command again", kind(ErrExpired, err)}
 	case oneOf(code, "RequestExpired", "RequestTimeTooSkewed", "InvalidSignatureException", "SignatureDoesNotMatch"):

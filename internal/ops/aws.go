@@ -309,6 +309,14 @@ func (d *deployment) taskFailed(ctx context.Context, task cloud.Task) error {
 	return &cloud.Error{What: why, Next: next}
 }
 
+// orInterrupted replaces what a call says of being called off by what a person needs to know then.
+func (d *deployment) orInterrupted(ctx context.Context, err *error) {
+	var told *interruptedError
+	if *err != nil && ctx.Err() != nil && !errors.As(*err, &told) {
+		*err = d.interrupted()
+	}
+}
+
 // interrupted is how a wait ends at Ctrl-C: what it waits for goes on.
 func (d *deployment) interrupted() error {
 	return &interruptedError{"interrupted; AWS goes on with it: `berth status " + d.flags() + "` shows how it is, and the same command goes on from there"}

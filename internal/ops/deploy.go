@@ -32,7 +32,7 @@ Exit codes: 0 it runs; 1 failed; 2 a flag or an argument cannot be used; 130 Ctr
 }
 
 // Run rolls the image out, waits until the service is steady, and writes the digest to stdio.Out.
-func (v *Deploy) Run(ctx context.Context, stdio Stdio) error {
+func (v *Deploy) Run(ctx context.Context, stdio Stdio) (err error) {
 	if err := v.needsEnv("deploy"); err != nil {
 		return err
 	}
@@ -43,6 +43,7 @@ func (v *Deploy) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer d.orInterrupted(ctx, &err)
 	var digest string
 	if v.Rollback {
 		digest, err = d.client.PreviousImage(ctx, d.stack)

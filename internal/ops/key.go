@@ -41,7 +41,7 @@ Exit codes: 0 set, and the service runs with it; 1 failed; 2 a flag or the key c
 }
 
 // Run puts the key into the secret and rolls the service.
-func (v *KeySet) Run(ctx context.Context, stdio Stdio) error {
+func (v *KeySet) Run(ctx context.Context, stdio Stdio) (err error) {
 	if err := v.needsEnv("key set"); err != nil {
 		return err
 	}
@@ -49,6 +49,7 @@ func (v *KeySet) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer d.orInterrupted(ctx, &err)
 	key, err := readKey(ctx, stdio, v.KeyFile)
 	if err != nil {
 		return usage(ctx, err)

@@ -27,7 +27,7 @@ Exit codes: 0 no task runs; 1 failed; 2 a flag cannot be used; 130 Ctrl-C, the t
 }
 
 // Run sets the number of tasks to 0 and waits until none runs.
-func (v *Pause) Run(ctx context.Context, stdio Stdio) error {
+func (v *Pause) Run(ctx context.Context, stdio Stdio) (err error) {
 	if err := v.needsEnv("pause"); err != nil {
 		return err
 	}
@@ -35,6 +35,7 @@ func (v *Pause) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer d.orInterrupted(ctx, &err)
 	if err := d.rollOut(ctx, map[string]string{contract.ParamDesiredCount: "0"}, v.Timeout); err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ Exit codes: 0 it runs; 1 failed; 2 a flag cannot be used; 130 Ctrl-C, the task g
 }
 
 // Run sets the number of tasks to 1 and waits until the service is steady.
-func (v *Unpause) Run(ctx context.Context, stdio Stdio) error {
+func (v *Unpause) Run(ctx context.Context, stdio Stdio) (err error) {
 	if err := v.needsEnv("unpause"); err != nil {
 		return err
 	}
@@ -67,6 +68,7 @@ func (v *Unpause) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer d.orInterrupted(ctx, &err)
 	if d.stack.Parameters[contract.ParamImageRef] == contract.DefaultImageRef {
 		return &cloud.Error{What: d.names.Stack() + " has had no image rolled out yet", Next: "`berth up " + d.flags() + "` builds one and rolls it out"}
 	}

@@ -26,7 +26,7 @@ type UpCloud struct {
 }
 
 // runCloud is `berth up --env`: each step does what is missing.
-func (u *Up) runCloud(ctx context.Context, stdio Stdio) error {
+func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 	given, parsed, err := deployOptions(u.Context, u.Target)
 	if err != nil {
 		return err
@@ -35,6 +35,7 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer d.orInterrupted(ctx, &err)
 	if err := d.findCDK(); err != nil {
 		return err
 	}

@@ -281,6 +281,9 @@ func (w *World) answer(call Call) (any, error) {
 		}
 	}
 	handler, found := handlers[call.Service][call.Action]
+	if !found && strings.HasPrefix(call.Action, "Get.") {
+		return object{}, nil
+	}
 	if !found {
 		return nil, &Fault{400, "InvalidAction", fmt.Sprintf("awstest does not know %s (%s)", call, call.Path)}
 	}
@@ -320,6 +323,10 @@ func read(call *Call, request *http.Request, body []byte) form {
 			call.Input = map[string]any{}
 		}
 		call.Action = name(request.Method, request.URL.Path, request.URL.Query(), call.Input)
+		return restForm
+	}
+	if request.Method == http.MethodGet { // of a service of this kind that has no file: it has nothing
+		call.Action = "Get" + strings.ReplaceAll(request.URL.Path, "/", ".")
 		return restForm
 	}
 	values, _ := url.ParseQuery(string(body))
