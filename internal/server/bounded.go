@@ -14,6 +14,10 @@ type bounded struct {
 	open atomic.Int64
 }
 
+// writeBuffer bounds what a client that does not read makes the kernel keep, and the agent write: by itself it grows to
+// megabytes, for each of thousands of followers.
+const writeBuffer = 128 << 10
+
 // Accept returns the next connection that there is room for.
 func (b *bounded) Accept() (net.Conn, error) {
 	for {
@@ -22,6 +26,9 @@ func (b *bounded) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if b.open.Add(1) <= b.most {
+			if tcp, is := connection.(*net.TCPConn); is {
+				_ = tcp.SetWriteBuffer(writeBuffer) // as it is, it works too
+			}
 			return &counted{Conn: connection, closed: sync.OnceFunc(func() { b.open.Add(-1) })}, nil
 		}
 		b.open.Add(-1)
