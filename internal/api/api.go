@@ -173,6 +173,7 @@ type Event struct {
 	MessageID string   `json:"message_id,omitempty"` // a UUID, which Claude Code is given too
 	Options   *Options `json:"options,omitempty"`    // those that the message changed
 	Text      string   `json:"text,omitempty"`       // of message and notice
+	Task      *Task    `json:"task,omitempty"`       // of the first message: what else the session was created with
 
 	// Of claude. Recovered marks an event that was read from Claude Code's transcript, because the agent
 	// was gone when it happened: it has the transcript's fields, not those of the output.
@@ -188,6 +189,16 @@ type Event struct {
 	Request    *Request    `json:"request,omitempty"`
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"` // of checkpoint and restore
 	Delivery   *Delivery   `json:"delivery,omitempty"`
+}
+
+// Task is what a session was created with, beside its prompt.
+type Task struct {
+	Repo           string    `json:"repo,omitempty"`
+	Ref            string    `json:"ref,omitempty"`
+	Options        Options   `json:"options,omitzero"`
+	CreatedAt      time.Time `json:"created_at"`
+	IdempotencyKey string    `json:"idempotency_key,omitempty"`
+	Sum            string    `json:"sum,omitempty"` // a hash of the request that created it
 }
 
 // Request is what became of a request to the model, and what it cost.

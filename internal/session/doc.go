@@ -21,8 +21,8 @@
 // written is read again by Refresh.
 //
 // What a crash can leave, and what becomes of it: a directory in spool (removed when its daemon is known to be gone:
-// nobody was told that it was accepted), a snapshot older than the log (the log's further lines are added up), or of
-// another log (what it adds up to is checked against the log's bytes; the log is read from its beginning), a last line
+// nobody was told that it was accepted), a snapshot older than the log (the log's further lines are added up), none, or a damaged one (made anew
+// from the log, whose first line has the task), or one of another log (what it adds up to is checked against the log's bytes; the log is read from its beginning), a last line
 // without its end (cut off: its event was acknowledged to nobody), a lease (taken over, at once if its owner is known to be
 // dead, else when it has run out), files that were being written (removed by the next owner).
 //

@@ -1,11 +1,13 @@
 package session
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -265,11 +267,17 @@ func (s *Session) save() error {
 func open(dir string, now func() time.Time, owner Owner) (*Session, error) {
 	s := newSession(dir, now, owner)
 	text, err := os.ReadFile(filepath.Join(dir, snapshotFile))
+	if err == nil {
+		if err = json.Unmarshal(text, &s.record); err != nil {
+			err = fmt.Errorf("%w: reading %s: %w", ErrDamaged, filepath.Join(dir, snapshotFile), err)
+		}
+	}
+	lost := errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged)
+	if lost && s.rebuild() {
+		err = nil
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := json.Unmarshal(text, &s.record); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, snapshotFile), err)
 	}
 	if s.record.Version > Version {
 		return nil, fmt.Errorf("%s has the format %d, and this berthd knows %d: use a newer one", dir, s.record.Version, Version)
@@ -282,7 +290,7 @@ func open(dir string, now func() time.Time, owner Owner) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.untidy = leftover || current != nil
+	s.untidy = leftover || current != nil || lost
 	known := s.record.Events
 	if err := s.refresh(false); err != nil {
 		return nil, err
@@ -292,6 +300,29 @@ func open(dir string, now func() time.Time, owner Owner) (*Session, error) {
 		return nil, fmt.Errorf("%w: session %s has no events", ErrDamaged, s.ID())
 	}
 	return s, nil
+}
+
+// rebuild makes the record from the log's first event, as it was when the session was created. It reports false if that event
+// does not say what the session was created with: those of older agents do not.
+func (s *Session) rebuild() bool {
+	file, err := os.Open(s.log.path)
+	if err != nil {
+		return false
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	line, err := bufio.NewReader(file).ReadBytes('\n')
+	if err != nil {
+		return false
+	}
+	first, err := unmarshal(line)
+	if err != nil || first.Type != api.EventMessage || first.Task == nil {
+		return false
+	}
+	task := first.Task
+	s.record = Record{Version: Version, IdempotencyKey: task.IdempotencyKey, TaskSum: task.Sum, Session: api.Session{
+		ID: s.ID(), Prompt: first.Text, Repo: task.Repo, Ref: task.Ref, Options: task.Options, CreatedAt: task.CreatedAt,
+	}}
+	return true
 }
 
 func newSession(dir string, now func() time.Time, owner Owner) *Session {
@@ -391,6 +422,10 @@ func create(dir string, record Record, message api.Event, now func() time.Time, 
 	// Nobody else knows of it: it needs no files to be ours.
 	s.lease = &lease{Owner: owner, Epoch: 1, Renewed: now()}
 	message.Type = api.EventMessage
+	message.Task = &api.Task{
+		Repo: record.Repo, Ref: record.Ref, Options: record.Options, CreatedAt: record.CreatedAt,
+		IdempotencyKey: record.IdempotencyKey, Sum: record.TaskSum,
+	}
 	err := s.append(message, api.Event{Type: api.EventState, State: api.Queued})
 	s.lease = nil
 	if err = errors.Join(err, s.log.rest()); err != nil {

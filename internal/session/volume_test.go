@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -160,13 +161,15 @@ func TestABrokenSessionIsLeftAlone(t *testing.T) {
 	good, err := os.ReadFile(filepath.Join(s.dir, snapshotFile))
 	must(t, err)
 	log := logOf(t, s)
+	old := regexp.MustCompile(`"task":\{[^}]*\},?`).ReplaceAll(log, nil) // as an older agent wrote it
+	old = bytes.ReplaceAll(old, []byte(",}"), []byte("}"))
 	for name, test := range map[string]struct {
 		snapshot, log []byte
 		says          string
 	}{
-		"no snapshot":     {nil, log, "no such file"},
-		"empty snapshot":  {[]byte{}, log, "unexpected end"},
-		"torn snapshot":   {good[:40], log, "unexpected end"},
+		"no snapshot":     {nil, old, "no such file"},
+		"empty snapshot":  {[]byte{}, old, "unexpected end"},
+		"torn snapshot":   {good[:40], old, "unexpected end"},
 		"newer version":   {bytes.Replace(good, []byte(`"version": 2`), []byte(`"version": 3`), 1), log, "use a newer one"},
 		"another session": {bytes.Replace(good, []byte(s.ID()), []byte(uuid.NewString()), 1), log, "holds the session"},
 		"no log":          {good, nil, "no such file"},
@@ -323,5 +326,46 @@ func TestMailThatIsBeingWrittenIsLeftAlone(t *testing.T) {
 	must(t, store.sweep())
 	if missing(young) || !missing(old) {
 		t.Errorf("young is gone: %v, old is gone: %v", missing(young), missing(old))
+	}
+}
+
+// A snapshot that is lost or damaged is made anew from the log.
+func TestALostSnapshotIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(file string) error{
+		"lost":  os.Remove,
+		"torn":  func(file string) error { return os.Truncate(file, 40) },
+		"empty": func(file string) error { return os.Truncate(file, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			store := openStore(t, dir, newClock().now)
+			task := api.NewSession{Prompt: "do it", Repo: "https://h/p", Ref: "r", Options: api.Options{Model: "m", MaxTurns: 3, Settings: []byte(`{"a":{"b":1}}`)}}
+			s, _, err := store.Create(task, "m0", "key")
+			must(t, err)
+			start(t, s)
+			must(t, s.Append(claudeLine(`{"type":"assistant","message":{"id":"x"}}`)))
+			before := s.Record()
+			must(t, store.Close())
+			must(t, damage(filepath.Join(dir, sessionsDir, s.ID(), snapshotFile)))
+
+			store = openStore(t, dir, newClock().now)
+			again := store.Get(s.ID())
+			if again == nil {
+				t.Fatal(store.Broken())
+			}
+			after := again.Record()
+			after.LastLine, after.LastSum = before.LastLine, before.LastSum
+			if difference := cmp.Diff(before, after); difference != "" {
+				t.Errorf("it has become another one:\n%s", difference)
+			}
+			if same, found, err := store.Create(task, "m1", "key"); err != nil || !found || same != again {
+				t.Errorf("its key is not known: %v, %v", found, err)
+			}
+			held(t, again) // who holds it writes the snapshot
+			if text, err := os.ReadFile(filepath.Join(dir, sessionsDir, s.ID(), snapshotFile)); err != nil || !json.Valid(text) {
+				t.Errorf("the snapshot is %q, %v", text, err)
+			}
+		})
 	}
 }
