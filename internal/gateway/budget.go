@@ -206,7 +206,7 @@ func (l *Ledger) pause(ctx context.Context, wake <-chan struct{}, others bool) {
 	select {
 	case <-wake:
 	case <-look:
-		l.refresh(0)
+		l.refresh(othersEvery) // once for all that wait
 	case <-ctx.Done():
 	}
 }

@@ -157,6 +157,8 @@ func TestNearALimitARequestWaitsForOtherDaemons(t *testing.T) {
 				at.add(othersTime)
 			} else {
 				theirs.end("m", dollar/2)
+				flush(t, one)
+				at.add(othersEvery)
 			}
 			if err := <-left; kill != (refused(err).Scope == ScopeDay) || !kill && err != nil {
 				t.Errorf("after that: %v", err)
