@@ -43,6 +43,9 @@ type cli struct {
 	Diff   ops.Diff   `cmd:"" group:"Sessions" help:"Show what a session changed."`
 	Pull   ops.Pull   `cmd:"" group:"Sessions" help:"Fetch a session's work into this clone, as a branch."`
 
+	Exec ops.Exec `cmd:"" group:"The agent" help:"Run a command in the container of an agent in AWS; a shell without one."`
+	Open ops.Open `cmd:"" group:"The agent" help:"Make the API of an agent in AWS answer on this machine."`
+
 	Cost       ops.Cost   `cmd:"" group:"Other" help:"Estimate what a deployment costs a month."`
 	Completion completion `cmd:"" group:"Other" help:"Print how to have the shell complete berth's verbs and flags."`
 }

@@ -29,6 +29,8 @@ type Through struct {
 	// Dial makes a connection to the agent's port. An error that is a *FinalError is returned as what it holds; after
 	// any other one another attempt may succeed.
 	Dial func(context.Context) (net.Conn, error)
+	// Close ends what Dial needs.
+	Close func()
 	// Patience is how long followers go on without a connection: a task that is replaced takes minutes.
 	Patience time.Duration
 	Where    string // the agent, as "in claude-code-dev"
@@ -79,6 +81,29 @@ func NewClientThrough(endpoint Endpoint, through Through) *Client {
 		IdleConnTimeout: 30 * time.Second,
 	}
 	return c
+}
+
+// Close gives back what the client holds. There is no need to wait for answers that are not read.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	if c.through != nil && c.through.Close != nil {
+		c.through.Close()
+	}
+}
+
+// Endpoint is what the client was made with.
+func (c *Client) Endpoint() Endpoint { return c.endpoint }
+
+// Dial makes a connection to the agent's port. Its errors are those of a request.
+func (c *Client) Dial(ctx context.Context) (net.Conn, error) {
+	if c.through == nil {
+		return nil, errors.ErrUnsupported
+	}
+	connection, err := c.through.Dial(ctx)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	return connection, nil
 }
 
 // StatusError is what the agent answered when it refused a request. It wraps the Error of the answer.

@@ -36,6 +36,12 @@ func (c *Client) TaskToReach(ctx context.Context, stack *Stack) (Task, error) {
 			return task, nil
 		}
 	}
+	if err := stack.Problem(); err != nil && !stack.InProgress() {
+		problem := new(Error)
+		if errors.As(err, &problem) {
+			return Task{}, &Error{"no task runs: " + problem.What, problem.Next, ErrNoTask}
+		}
+	}
 	what, next := "no task of "+stack.Names.Stack()+" runs", "`berth status "+Flags(stack.Names)+"` says more"
 	switch {
 	case stack.Parameters[contract.ParamDesiredCount] == "0":

@@ -67,6 +67,7 @@ func (d *Diff) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	if d.JSON {
 		diff, err := client.Diff(ctx, session.ID)
 		if err != nil {

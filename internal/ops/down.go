@@ -31,7 +31,7 @@ Exit codes: 0 no agent runs; 1 it could not be ended.`
 
 // Run ends the agent and waits until it has gone.
 func (d *Down) Run(ctx context.Context, stdio Stdio) error {
-	client, err := d.connect(stdio)
+	client, err := d.connect(ctx, stdio)
 	var status *api.Status
 	if err == nil {
 		status, err = client.Status(ctx)

@@ -20,6 +20,8 @@ type followOptions struct {
 	Summary bool // in the end, say how the session fared and what to do next
 	Verbose bool // show requests, checkpoints and the like too
 	Explain bool // say why, if it is long in the queue
+
+	Flags string // of the target, for commands that are suggested
 }
 
 // follow shows a session's events from the one with index from on, and returns the session as it is then.
@@ -53,14 +55,14 @@ func follow(ctx context.Context, stdio Stdio, client *api.Client, id string, fro
 		return nil, err
 	}
 	if options.Summary {
-		view.summarise(session, os.Args[0])
+		view.summarise(session, os.Args[0], options.Flags)
 	}
 	return session, nil
 }
 
 // summarise ends the transcript with a summary. It may be that somebody resumed the session just now: then the
 // summary tells of that, and not of the end before it.
-func (t *transcript) summarise(session *api.Session, program string) {
+func (t *transcript) summarise(session *api.Session, program, flags string) {
 	if session.State == t.told {
 		t.held = nil
 	}
@@ -68,7 +70,7 @@ func (t *transcript) summarise(session *api.Session, program string) {
 	if t.to.canLive {
 		t.to.notice("", "")
 	}
-	for _, line := range summary(session, t.delivered, program, t.to.colourErr) {
+	for _, line := range summary(session, t.delivered, program, flags, t.to.colourErr) {
 		t.to.notice("", line)
 	}
 }

@@ -145,7 +145,7 @@ func TestSummary(t *testing.T) {
 		"  files  /w/tree ✗ failed\n" +
 		"  pull request  https://example.com/1 next\n" +
 		"  next   berth diff b87a348bed5b · berth send b87a348bed5b \"…\""
-	if got := strings.Join(summary(&session, nil, "berth", false), "\n"); got != want {
+	if got := strings.Join(summary(&session, nil, "berth", "", false), "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	session = api.Session{
@@ -155,7 +155,7 @@ func TestSummary(t *testing.T) {
 	want = "✗ failed · 1 turn · 0 s · $0.00 · 0 tokens in, 0 out\n" +
 		"  why    api_error: the model failed: it is overloaded\n" +
 		"  next   bin/berth resume b87a348bed5b · bin/berth show b87a348bed5b · bin/berth diff b87a348bed5b"
-	if got := strings.Join(summary(&session, nil, "bin/berth", false), "\n"); got != want {
+	if got := strings.Join(summary(&session, nil, "bin/berth", "", false), "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -67,6 +67,9 @@ func ExitCode(err error) int {
 	case errors.Is(err, api.ErrUnreachable):
 		return ExitUnreachable
 	}
+	if command := new(CommandError); errors.As(err, &command) {
+		return command.Code
+	}
 	var said *api.Error
 	if errors.As(err, &said) {
 		switch {
@@ -79,7 +82,7 @@ func ExitCode(err error) int {
 	return ExitFailed
 }
 
-// Lines are what a person is told of err: a line for each error that it joins, with no line break
+// Lines are what a person is told of err: nothing if a command that was run has told it, else a line for each error that it joins, with no line break
 // inside, whatever a cause's message holds.
 func Lines(err error) []string {
 	var usage *UsageError
@@ -93,6 +96,9 @@ func Lines(err error) []string {
 			lines = append(lines, Lines(each)...)
 		}
 		return lines
+	}
+	if command := new(CommandError); errors.As(err, &command) {
+		return nil
 	}
 	if err == context.Canceled { //nolint:errorlint // one that wraps it says more
 		return []string{"interrupted"}

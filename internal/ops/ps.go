@@ -48,10 +48,11 @@ func (p *Ps) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return &UsageError{err}
 	}
-	client, err := p.connect(stdio)
+	client, err := p.connect(ctx, stdio)
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	var sessions []api.Session
 	if p.All || p.JSON || p.chooses() {
 		sessions, err = client.Collect(ctx, query)

@@ -50,6 +50,7 @@ func (p *Pull) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	branch := "berth/" + shortID(session.ID)
 	if p.Branch != nil {
 		branch = *p.Branch

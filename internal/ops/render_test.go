@@ -146,12 +146,12 @@ func TestOnlyTheEndThatTheSummaryTellsIsLeftOut(t *testing.T) {
 	session := api.Session{State: api.Failed, Error: api.Errorf(api.CodeClaudeFailed, "second")}
 	told := func() string {
 		var all streams
-		newTranscript(terminalFor(&all, 0)).summarise(&session, "berth")
+		newTranscript(terminalFor(&all, 0)).summarise(&session, "berth", "")
 		return all.text.String()
 	}
 
 	view, all := begin()
-	view.summarise(&session, "berth")
+	view.summarise(&session, "berth", "")
 	view.release()
 	if got, want := all.text.String(), before+told(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -165,7 +165,7 @@ func TestOnlyTheEndThatTheSummaryTellsIsLeftOut(t *testing.T) {
 
 	view, all = begin()
 	session = api.Session{State: api.Queued}
-	view.summarise(&session, "berth")
+	view.summarise(&session, "berth", "")
 	if got, want := all.text.String(), before+"2|· failed: second\n"+told(); got != want {
 		t.Errorf("resumed in between: got\n%s\nwant\n%s", got, want)
 	}

@@ -36,8 +36,9 @@ func (r *Resume) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	if _, err := client.Resume(ctx, session.ID, api.Resumption{Options: options}); err != nil || r.Detach {
 		return err
 	}
-	return followToEnd(ctx, stdio, client, session.ID, session.Events, r.JSON)
+	return r.followToEnd(ctx, stdio, client, session.ID, session.Events, r.JSON)
 }

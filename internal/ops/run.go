@@ -36,6 +36,7 @@ Examples:
   berth run "Review this" --repo . --permission-mode dontAsk --allowed-tools "Read,Grep,Bash(git log:*)"
   berth run --idempotency-key issue-12 --mcp-config .mcp.json --detach "Fix issue 12"
   id=$(berth run --detach --file task.md); berth logs -f "$id"
+  berth run --env dev --repo https://github.com/example/project "Fix issue 12"
 
 Exit codes: 0 it succeeded; 1 it failed, or was cancelled; 2 a flag, the prompt or the repository cannot be
 used; 3 the agent cannot be reached; 4 a limit (turns, budget, time, the agent's spend) ended it; 130 Ctrl-C: the
@@ -48,10 +49,11 @@ func (r *Run) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return usage(ctx, err)
 	}
-	client, err := r.connect(stdio)
+	client, err := r.connect(ctx, stdio)
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	session, err := r.create(ctx, client, task)
 	if err != nil {
 		return err
@@ -59,7 +61,7 @@ func (r *Run) Run(ctx context.Context, stdio Stdio) error {
 	if _, err := fmt.Fprintln(stdio.Out, session.ID); err != nil || r.Detach {
 		return err
 	}
-	return followToEnd(ctx, stdio, client, session.ID, 0, r.JSON)
+	return r.followToEnd(ctx, stdio, client, session.ID, 0, r.JSON)
 }
 
 func (r *Run) create(ctx context.Context, client *api.Client, task api.NewSession) (*api.Session, error) {
@@ -75,6 +77,9 @@ func (r *Run) task(ctx context.Context, stdio Stdio) (task api.NewSession, err e
 	}
 	if task.Repo, err = readRepo(r.Repo); err != nil {
 		return task, err
+	}
+	if r.inCloud() && filepath.IsAbs(task.Repo) {
+		return task, fmt.Errorf("--repo: the agent in AWS does not see %.200q on this machine; name the repository by a URL that it can clone (`git remote get-url origin`)", *r.Repo)
 	}
 	if task.Options, err = r.options(); err != nil {
 		return task, err
@@ -115,10 +120,13 @@ func readRepo(given *string) (string, error) {
 }
 
 // followToEnd shows a session until it has ended. Its error is how the session ended, if not well.
-func followToEnd(ctx context.Context, stdio Stdio, client *api.Client, id string, from int, asJSON bool) error {
-	session, err := follow(ctx, stdio, client, id, from, followOptions{Follow: true, JSON: asJSON, Summary: true, Explain: true})
+func (t Target) followToEnd(ctx context.Context, stdio Stdio, client *api.Client, id string, from int, asJSON bool) error {
+	session, err := follow(ctx, stdio, client, id, from, followOptions{Follow: true, JSON: asJSON, Summary: true, Explain: true, Flags: t.flags()})
 	if ctx.Err() != nil {
-		return &interruptedError{fmt.Sprintf("session %[1]s goes on; follow it with `berth logs -f %[1]s`, end it with `berth stop %[1]s`", shortID(id))}
+		return &interruptedError{fmt.Sprintf("session %[1]s goes on; follow it with `berth logs -f %[1]s%[2]s`, end it with `berth stop %[1]s%[2]s`", shortID(id), t.flags())}
+	}
+	if errors.Is(err, api.ErrUnreachable) && t.inCloud() {
+		return fmt.Errorf("%w; the session is not lost: `berth logs -f %s%s` follows it on", err, shortID(id), t.flags())
 	}
 	if errors.Is(err, api.ErrUnreachable) {
 		return fmt.Errorf("%w; the session is not lost: `berth up`, then `berth logs -f %s`", err, shortID(id))

@@ -41,6 +41,7 @@ func (s *Send) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	if _, err := client.Send(ctx, session.ID, api.NewMessage{Text: text}); err != nil {
 		return err
 	}
@@ -48,5 +49,5 @@ func (s *Send) Run(ctx context.Context, stdio Stdio) error {
 		fmt.Fprintf(stdio.Err, "berth: session %[1]s has the message; follow it with `berth logs -f %[1]s`\n", shortID(session.ID))
 		return nil
 	}
-	return followToEnd(ctx, stdio, client, session.ID, session.Events, false)
+	return s.followToEnd(ctx, stdio, client, session.ID, session.Events, false)
 }

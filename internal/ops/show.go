@@ -33,10 +33,11 @@ Exit codes: 0 shown; 1 failed, or there is no such session; 2 the id fits severa
 
 // Run writes the session to stdio.Out.
 func (s *Show) Run(ctx context.Context, stdio Stdio) error {
-	_, session, err := s.connected(ctx, stdio, s.ID)
+	client, session, err := s.connected(ctx, stdio, s.ID)
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	if s.JSON {
 		return writeJSON(stdio.Out, session)
 	}

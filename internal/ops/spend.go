@@ -33,10 +33,11 @@ Exit codes: 0 shown; 1 failed; 3 the agent cannot be reached.`
 
 // Run writes the report to stdio.Out.
 func (s *Spend) Run(ctx context.Context, stdio Stdio) error {
-	client, err := s.connect(stdio)
+	client, err := s.connect(ctx, stdio)
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	report, err := client.Spend(ctx)
 	if err != nil {
 		return err

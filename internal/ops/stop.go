@@ -29,6 +29,7 @@ func (s *Stop) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	stopped, err := client.Stop(ctx, session.ID)
 	if err != nil || s.NoWait {
 		return err

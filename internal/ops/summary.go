@@ -9,8 +9,8 @@ import (
 )
 
 // summary says how a session fared, why it failed, where its work is, and what to type next. delivery is what
-// became of its work, as far as that was heard; nil if it was not.
-func summary(session *api.Session, delivery *api.Delivery, program string, colour bool) []string {
+// became of its work, as far as that was heard; nil if it was not. flags name the agent in commands.
+func summary(session *api.Session, delivery *api.Delivery, program, flags string, colour bool) []string {
 	mark, style := "…", yellow
 	switch session.State {
 	case api.Succeeded:
@@ -28,7 +28,7 @@ func summary(session *api.Session, delivery *api.Delivery, program string, colou
 	if session.State == api.Failed && session.Error != nil {
 		lines = append(lines, "  why    "+reason(session.Error))
 	}
-	if session.WorkDir != "" {
+	if session.WorkDir != "" && flags == "" { // elsewhere it is not to be looked at
 		lines = append(lines, "  files  "+oneLine(session.WorkDir, 4096))
 	}
 	delivered := delivery != nil && delivery.Problem == "" && delivery.Commit != ""
@@ -39,15 +39,15 @@ func summary(session *api.Session, delivery *api.Delivery, program string, colou
 		lines = append(lines, "  pull request  "+oneLine(session.PullRequest, 1000))
 	}
 	done := delivered || delivery == nil && session.PullRequest != ""
-	if next := nextSteps(session, done, commandName(program)); len(next) > 0 {
+	if next := nextSteps(session, done, commandName(program), flags); len(next) > 0 {
 		lines = append(lines, "  next   "+strings.Join(next, " · "))
 	}
 	return lines
 }
 
 // nextSteps are what to type after a session's end.
-func nextSteps(session *api.Session, delivered bool, berth string) (steps []string) {
-	step := func(verb, rest string) { steps = append(steps, berth+" "+verb+" "+shortID(session.ID)+rest) }
+func nextSteps(session *api.Session, delivered bool, berth, flags string) (steps []string) {
+	step := func(verb, rest string) { steps = append(steps, berth+" "+verb+" "+shortID(session.ID)+flags+rest) }
 	bare := session.Error != nil && session.Error.Code == api.CodeCloneFailed // it has no files
 	switch session.State {
 	case api.Failed, api.Cancelled:

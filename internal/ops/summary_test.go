@@ -37,7 +37,7 @@ func TestSummaryTellsWhereTheWorkIs(t *testing.T) {
 		"it goes on: somebody resumed it": {api.Session{State: api.Queued, Repo: "/r"}, nil, nil},
 	} {
 		test.session.ID = "01a20627-df5e-7b97-99ab-b87a348bed5b"
-		got := summary(&test.session, test.delivery, "berth", false)[1:]
+		got := summary(&test.session, test.delivery, "berth", "", false)[1:]
 		for i := range got {
 			got[i] = strings.ReplaceAll(strings.TrimSpace(got[i]), " b87a348bed5b", " ID")
 		}

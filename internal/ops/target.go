@@ -88,8 +88,14 @@ func (t Target) endpoint(stdio Stdio) (api.Endpoint, error) {
 	return api.ReadEndpoint(data)
 }
 
-// connect finds the agent. It sends nothing yet.
-func (t Target) connect(stdio Stdio) (*api.Client, error) {
+// connect finds the agent. It sends nothing to it yet. Whoever asks for a client closes it.
+func (t Target) connect(ctx context.Context, stdio Stdio) (*api.Client, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	if t.inCloud() {
+		return t.reach(ctx)
+	}
 	endpoint, err := t.endpoint(stdio)
 	if err != nil {
 		return nil, err
@@ -136,10 +142,14 @@ func (t Target) connected(ctx context.Context, stdio Stdio, id *string) (*api.Cl
 	if id != nil && strings.TrimSpace(*id) == "" {
 		return nil, nil, &UsageError{errors.New("the session's id is empty; `berth ps` lists the sessions")}
 	}
-	client, err := t.connect(stdio)
+	client, err := t.connect(ctx, stdio)
 	if err != nil {
 		return nil, nil, err
 	}
 	session, err := findSession(ctx, client, id)
-	return client, session, err
+	if err != nil {
+		client.Close()
+		return nil, nil, err
+	}
+	return client, session, nil
 }
