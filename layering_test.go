@@ -74,7 +74,6 @@ var forTests = map[string][]string{
 	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/e2e/cloud":        {"berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/claude":  {"berth/internal/scripted"},
-	"berth/internal/cloud":   {"berth/internal/cloud/awstest"},
 	"berth/internal/gateway": {"berth/internal/scripted"},
 	"berth/internal/daemon":  {"berth/internal/scripted"},
 	"berth/internal/cost":    {"berth/internal/cost/costtest"},
