@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && story
 
 package cloud
 
@@ -20,7 +20,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
@@ -39,6 +38,7 @@ type story struct {
 	model   string
 	fargate *fargate
 	watched func(secret string)
+	proxy   *recorder
 }
 
 var names = contract.Names{Project: "claude-code", Environment: "dev"}
@@ -57,7 +57,9 @@ func newStory(t *testing.T, scripts ...scripted.Script) *story {
 	t.Cleanup(stop)
 	x.environment()
 	x.emulator()
-	x.env = append(x.env, "AWS_ENDPOINT_URL="+x.url, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
+	x.proxy = newRecorder(t, x.url)
+	x.run("go", "build", "-o", "bin/", "./cmd/berth")
+	x.env = append(x.env, image.EnvRegistry+"="+x.proxy.address(), "AWS_ENDPOINT_URL="+x.proxy.URL, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
 	x.watched = watchCommandLines(t)
 	config := aws.Config{Region: "us-east-1", BaseEndpoint: &x.url, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")}
 	x.fargate = &fargate{
@@ -155,34 +157,21 @@ func (x *story) aws(query string, words ...string) string {
 	return x.run(append(append([]string{"aws"}, words...), "--query", query, "--output", "text")...)
 }
 
-func (x *story) deploy(parameters ...string) {
+// berth runs the command, as it was built from the clone.
+func (x *story) berth(words ...string) string {
 	x.t.Helper()
-	words := []string{"cdk", "deploy", "-c", "anthropicBaseUrl=" + x.model}
-	for _, each := range parameters {
-		words = append(words, "--parameters", each)
-	}
-	x.run(words...)
+	return x.run(append([]string{filepath.Join(shared.clone, "bin", "berth")}, words...)...)
+}
+
+// up is the one command.
+func (x *story) up(key string) string {
+	x.t.Helper()
+	return x.berth("up", "--env", names.Environment, "-c", "anthropicBaseUrl="+x.model, "--key-file", key, "--no-smoke")
 }
 
 func (x *story) output(name string) string {
 	x.t.Helper()
 	return x.aws(fmt.Sprintf("Stacks[0].Outputs[?OutputKey=='%s'].OutputValue", name), "cloudformation", "describe-stacks", "--stack-name", names.Stack())
-}
-
-// push builds the image and pushes it to the emulator's ECR, with a token from there.
-func (x *story) push() image.Result {
-	x.t.Helper()
-	b := needImage(x.t) // by now Docker remembers its layers
-	config := aws.Config{Region: "us-east-1", BaseEndpoint: &x.url, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")}
-	var said strings.Builder
-	result, err := image.Ensure(x.t.Context(), image.Repository{
-		URI: x.output(contract.OutputRepositoryURI), Endpoint: strings.TrimPrefix(x.url, "http://"), Login: image.ECR(ecr.NewFromConfig(config)),
-	}, b.request(&said))
-	if err != nil {
-		x.t.Fatalf("%v\n%s", err, said.String())
-	}
-	searchFor(x.t, "what is told of the push", strings.NewReader(said.String()))
-	return result
 }
 
 // agent waits until the agent answers, as it does to whoever has the token that the stack made.
@@ -214,20 +203,21 @@ func TestTheStory(t *testing.T) {
 		scripted.Script{Match: "^long", Steps: []scripted.Step{
 			scripted.Use(scripted.Bash("echo first >> steps")), scripted.Use(scripted.Bash("touch began; until test -e go-on; do sleep 0.1; done")), scripted.Text("Done."),
 		}})
-	x.deploy()
 	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte(modelKey), 0o600); err != nil {
+	if err := os.WriteFile(key, []byte(modelKey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	x.run("aws", "secretsmanager", "put-secret-value", "--secret-id", x.output(contract.OutputAPIKeySecretARN), "--secret-string", "file://"+key)
-	pushed := x.push()
-	if listed := x.aws("imageDetails[].imageDigest", "ecr", "describe-images", "--repository-name", names.Stack()); listed != pushed.Digest {
-		t.Errorf("ECR has %s, and %s was pushed", listed, pushed.Digest)
+	x.up(key)
+	digest := x.aws("imageDetails[].imageDigest", "ecr", "describe-images", "--repository-name", names.Stack())
+	if !strings.HasPrefix(digest, "sha256:") || strings.Contains(digest, "\t") {
+		t.Fatalf("ECR has %q", digest)
 	}
-	x.deploy("ImageRef="+pushed.Ref(), "DesiredCount=1")
+	if parameter := x.aws("Stacks[0].Parameters[?ParameterKey=='ImageRef'].ParameterValue", "cloudformation", "describe-stacks", "--stack-name", names.Stack()); parameter != "@"+digest {
+		t.Errorf("the stack's ImageRef is %s, and ECR has %s", parameter, digest)
+	}
 	client := x.agent()
-	if running := x.aws("tasks[0].containers[0].imageDigest", "ecs", "describe-tasks", "--cluster", names.Stack(), "--tasks", x.task()); running != pushed.Digest {
-		t.Errorf("the task runs %s, and %s was rolled out", running, pushed.Digest)
+	if running := x.aws("tasks[0].containers[0].imageDigest", "ecs", "describe-tasks", "--cluster", names.Stack(), "--tasks", x.task()); running != digest {
+		t.Errorf("the task runs %s, and %s was rolled out", running, digest)
 	}
 
 	in := &task{t: t, client: client, id: x.fargate.container()}
@@ -253,8 +243,23 @@ func TestTheStory(t *testing.T) {
 		return strings.Contains(x.aws("events[].message", "logs", "filter-log-events", "--log-group-name", names.LogGroup()), contract.LogSessionEnded)
 	})
 
-	x.deploy("DesiredCount=0")
+	x.proxy.forget()
+	x.up(key)
+	if changed := x.proxy.mutating(); len(changed) > 0 {
+		t.Errorf("a second `berth up` with nothing to do made these calls: %q", changed)
+	}
+	if pushed := x.berth("push", "--env", names.Environment); !strings.HasSuffix(pushed, "@"+digest) {
+		t.Errorf("`berth push` prints %q", pushed)
+	}
+
+	x.berth("pause", "--env", names.Environment)
 	eventually(t, "no container runs", func() bool { return x.fargate.container() == "" })
+	x.berth("unpause", "--env", names.Environment)
+	in.client = x.agent()
+	if again, err := in.client.Session(t.Context(), long); err != nil || again.State != api.Succeeded {
+		t.Errorf("after a pause the session is %+v, %v", again, err)
+	}
+	x.berth("status", "--env", names.Environment, "--json")
 	x.run("cdk", "destroy", "--force")
 	if left := x.aws("StackSummaries[?StackStatus!='DELETE_COMPLETE'].StackName", "cloudformation", "list-stacks"); left != "" {
 		t.Errorf("%s is left", left)
