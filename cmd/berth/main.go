@@ -27,6 +27,7 @@ type cli struct {
 	Spend  ops.Spend  `cmd:"" group:"The agent" help:"Show what sessions have spent, by day and model."`
 
 	Deploy  ops.Deploy  `cmd:"" group:"In AWS" help:"Roll out an image that the repository has."`
+	Push    ops.Push    `cmd:"" group:"In AWS" help:"Build the image, and push it to the repository."`
 	Pause   ops.Pause   `cmd:"" group:"In AWS" help:"Have no task run; the data stays."`
 	Unpause ops.Unpause `cmd:"" group:"In AWS" help:"Have the task run again."`
 	Key     ops.Key     `cmd:"" group:"In AWS" help:"Set the Anthropic key."`
