@@ -93,15 +93,19 @@ func shaken(kind string) *pipe {
 func TestAKilledTask(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *pipe) (over func() error, stop func()){
 		"connections": func(t *testing.T, p *pipe) (func() error, func()) {
-			opened, err := openPortOver(t.Context(), p, "token")
+			// As smux does it, whose pools of timers are not for a clock of one test.
+			c, err := openChannel(t.Context(), p, "token", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			connection, err := opened.connect()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return func() error { _, err := connection.Read(make([]byte, 1)); return err }, opened.close
+			return func() error {
+				for {
+					if err := c.send(message.Data, []byte("nothing")); err != nil {
+						return err
+					}
+					time.Sleep(ask)
+				}
+			}, func() { c.close(net.ErrClosed) }
 		},
 		"command": func(t *testing.T, p *pipe) (func() error, func()) {
 			ctx, cancel := context.WithCancel(t.Context())
