@@ -22,7 +22,7 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
 	Up     ops.Up     `cmd:"" group:"The agent" help:"Make sure that the agent is there."`
-	Down   ops.Down   `cmd:"" group:"The agent" help:"End the agent; its sessions wait."`
+	Down   ops.Down   `cmd:"" group:"The agent" help:"End the agent; its sessions wait. With --env: delete the deployment."`
 	Status ops.Status `cmd:"" group:"The agent" help:"Show how the agent is."`
 	Spend  ops.Spend  `cmd:"" group:"The agent" help:"Show what sessions have spent, by day and model."`
 
@@ -46,6 +46,7 @@ type cli struct {
 
 	Exec ops.Exec `cmd:"" group:"The agent" help:"Run a command in the container of an agent in AWS; a shell without one."`
 	Open ops.Open `cmd:"" group:"The agent" help:"Make the API of an agent in AWS answer on this machine."`
+	Backup ops.Backup `cmd:"" group:"Backup" help:"Back the volume of a deployment in AWS up, and restore it."`
 
 	Cost       ops.Cost   `cmd:"" group:"Other" help:"Estimate what a deployment costs a month."`
 	Completion completion `cmd:"" group:"Other" help:"Print how to have the shell complete berth's verbs and flags."`

@@ -14,23 +14,42 @@ import (
 	"berth/internal/api"
 )
 
-// Down is the verb `berth down`: it ends the agent.
+// Down is the verb `berth down`: it ends the agent on this machine, or deletes a deployment.
 type Down struct {
 	Target
+	Yes   bool `name:"yes" short:"y" help:"With --env: do not ask for the stack's name."`
+	Force bool `name:"force" help:"With --env: also while sessions run."`
+	Purge bool `name:"purge" help:"With --env: leave nothing, no data and no backup either."`
 }
 
 // Help is the long help.
 func (Down) Help() string {
-	return `Sessions that run are interrupted, and go on when the agent is up again. Nothing is deleted.
+	return `On this machine sessions that run are interrupted, and go on when the agent is up again. Nothing is deleted.
+
+With --env the deployment in AWS is deleted: it says what goes and what stays, and asks for the stack's name. In prod a last backup
+is taken first, and file system, backups, images and log lines stay; elsewhere they go. berth pause stops the costs of
+the task, and deletes nothing. --purge leaves nothing, in prod too, also of a deployment whose stack is gone. After either, berth up
+makes a new one. Interrupted or failed, the same command goes on.
 
 Examples:
   berth down --local
+  berth down --env dev
+  berth down --env prod --purge --yes
 
-Exit codes: 0 no agent runs; 1 it could not be ended.`
+Exit codes: 0 it is gone; 1 failed, or sessions run; 2 a flag or the name cannot be used; 130 Ctrl-C.`
 }
 
-// Run ends the agent and waits until it has gone.
+// Run ends the agent and waits until it has gone; or the deployment.
 func (d *Down) Run(ctx context.Context, stdio Stdio) error {
+	if err := d.check(); err != nil {
+		return err
+	}
+	if d.inCloud() {
+		return d.tearDown(ctx, stdio)
+	}
+	if d.Yes || d.Force || d.Purge {
+		return &UsageError{errors.New("--yes, --force and --purge go with --env; on this machine nothing is deleted")}
+	}
 	client, err := d.connect(ctx, stdio)
 	var status *api.Status
 	if err == nil {

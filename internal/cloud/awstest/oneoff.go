@@ -1,0 +1,139 @@
+package awstest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// OneOffs are tasks that belong to no service, and what becomes of them.
+type OneOffs struct {
+	Exit        int
+	Lines       []string // what a task writes
+	Hang        bool     // a task runs on
+	Definitions map[string]map[string]any
+}
+
+// OneOffs is that part of the world.
+func (w *World) OneOffs() *OneOffs {
+	found, is := w.Extra["one-offs"].(*OneOffs)
+	if !is {
+		found = &OneOffs{Definitions: map[string]map[string]any{}}
+		w.Extra["one-offs"] = found
+	}
+	return found
+}
+
+// ActiveSessions has the agent's metric say how many sessions run; below 0 it says nothing.
+func (w *World) ActiveSessions(n int) { w.Extra["sessions"] = n }
+
+func init() {
+	update := handlers["ecs"]["UpdateService"]
+	maps.Copy(handlers["ecs"], map[string]Handler{
+		"UpdateService": func(w *World, c Call) (any, error) {
+			if desired, is := c.Input["desiredCount"].(float64); is {
+				service, err := w.service(c.Text("service"))
+				if err != nil {
+					return nil, err
+				}
+				if service.Desired = int(desired); desired == 0 {
+					for _, task := range service.Tasks {
+						task.Status = "STOPPED"
+					}
+				}
+			}
+			return update(w, c)
+		},
+		"DescribeTaskDefinition": func(_ *World, c Call) (any, error) {
+			return object{"taskDefinition": object{
+				"taskDefinitionArn": c.Text("taskDefinition"), "family": "claude-code-dev", "cpu": "2048", "memory": "8192", "networkMode": "awsvpc",
+				"requiresCompatibilities": []any{"FARGATE"}, "executionRoleArn": "arn:aws:iam::" + Account + ":role/execution", "taskRoleArn": "arn:aws:iam::" + Account + ":role/task",
+				"containerDefinitions": []object{{"name": "agent", "image": "image", "secrets": []object{{"name": "ANTHROPIC_API_KEY", "valueFrom": "arn"}}, "readonlyRootFilesystem": true}},
+				"volumes":              []object{{"name": "volume", "efsVolumeConfiguration": object{"fileSystemId": "fs-0123456789abcdef0", "transitEncryption": "ENABLED"}}, {"name": "work"}},
+			}}, nil
+		},
+		"RegisterTaskDefinition": func(w *World, c Call) (any, error) {
+			arn := fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s:%d", Region, Account, c.Text("family"), len(w.OneOffs().Definitions)+1)
+			w.OneOffs().Definitions[arn] = c.Input
+			return object{"taskDefinition": object{"taskDefinitionArn": arn}}, nil
+		},
+		"DeregisterTaskDefinition": func(*World, Call) (any, error) { return object{}, nil },
+		"DeleteTaskDefinitions": func(w *World, c Call) (any, error) {
+			for _, arn := range c.List("taskDefinitions") {
+				delete(w.OneOffs().Definitions, arn)
+			}
+			return object{}, nil
+		},
+		"RunTask": func(w *World, c Call) (any, error) {
+			service, err := w.service(c.Text("cluster"))
+			if err != nil {
+				return nil, err
+			}
+			o := w.OneOffs()
+			task := &Task{ID: fmt.Sprintf("d%031d", len(service.Tasks)+1), Status: "RUNNING", Started: w.Now()}
+			if !o.Hang {
+				task.Status, task.StopCode, task.StoppedReason, task.ExitCode, task.Stopped = "STOPPED", "EssentialContainerExited", "Essential container in task exited", &o.Exit, w.Now()
+			}
+			service.Tasks = append(service.Tasks, task)
+			group := w.Stacks[service.Name].Outputs["LogGroupName"]
+			for _, line := range o.Lines {
+				w.LogLines[group] = append(w.LogLines[group], LogLine{Stream: "agent/agent/" + task.ID, Text: line, Time: w.Now()})
+			}
+			return object{"tasks": []object{task.describe(service.Name)}, "failures": []object{}}, nil
+		},
+		"StopTask": func(w *World, c Call) (any, error) {
+			service, err := w.service(c.Text("cluster"))
+			if err != nil {
+				return nil, err
+			}
+			for _, task := range service.Tasks {
+				if strings.HasSuffix(c.Text("task"), task.ID) {
+					task.Status = "STOPPED"
+				}
+			}
+			return object{}, nil
+		},
+	})
+	maps.Copy(handlers["monitoring"], map[string]Handler{
+		"GetMetricStatistics": func(w *World, _ Call) (any, error) {
+			points := []object{}
+			if n, said := w.Extra["sessions"].(int); said && n >= 0 {
+				points = append(points, object{"Timestamp": w.Now().Add(-time.Minute), "Maximum": float64(n), "Unit": "Count"})
+			}
+			return object{"Label": "ActiveSessions", "Datapoints": points}, nil
+		},
+	})
+	maps.Copy(handlers["ecr"], map[string]Handler{
+		"DeleteRepository": func(w *World, c Call) (any, error) {
+			delete(w.Images, c.Text("repositoryName"))
+			return object{}, nil
+		},
+	})
+	maps.Copy(handlers["logs"], map[string]Handler{
+		"DescribeLogGroups": func(w *World, c Call) (any, error) {
+			all := []object{}
+			for _, name := range slices.Sorted(maps.Keys(w.LogLines)) {
+				if strings.HasPrefix(name, c.Text("logGroupNamePrefix")) {
+					all = append(all, object{"logGroupName": name, "storedBytes": 2048})
+				}
+			}
+			return object{"logGroups": all}, nil
+		},
+		"DeleteLogGroup": func(w *World, c Call) (any, error) {
+			delete(w.LogLines, c.Text("logGroupName"))
+			return object{}, nil
+		},
+	})
+	maps.Copy(handlers["secretsmanager"], map[string]Handler{
+		"DeleteSecret": func(w *World, c Call) (any, error) {
+			name, _, err := w.secret(c.Text("SecretId"))
+			if err != nil {
+				return nil, err
+			}
+			delete(w.Secrets, name)
+			return object{}, nil
+		},
+	})
+}
