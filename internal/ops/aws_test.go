@@ -52,7 +52,7 @@ func newAccount(t *testing.T, environment string) *account {
 		w.ActiveSessions(0)
 		w.Backups().Polls = 1
 	})
-	for _, each := range append(a.Env(), "BERTH_POLL=1ms") {
+	for _, each := range append(a.Env(), "BERTH_POLL_SECONDS=0.001") {
 		name, value, _ := strings.Cut(each, "=")
 		t.Setenv(name, value)
 	}
@@ -228,7 +228,10 @@ func TestInterruptedWaits(t *testing.T) {
 		}
 		t.Run(each.name, func(t *testing.T) {
 			a := newAccount(t, environment)
-			a.Change(func(w *awstest.World) { w.Backups().NeverDone = strings.HasPrefix(each.call, "backup:"); w.OneOffs().Hang = true })
+			a.Change(func(w *awstest.World) {
+				w.Backups().NeverDone = strings.HasPrefix(each.call, "backup:")
+				w.OneOffs().Hang = true
+			})
 			if each.name == "backup restore" { // the restoration itself ends
 				a.Change(func(w *awstest.World) { w.Backups().NeverDone, w.OneOffs().Hang = false, false })
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -174,11 +175,12 @@ type switchover struct {
 // run stops the agent, takes a last backup, deploys the stack with the other file system, and starts the agent if it ran before.
 // It returns the last backup's recovery point. An error says how to go on, or back.
 func (s *switchover) run(ctx context.Context) (last string, err error) {
-	desired, old := s.stack.Parameters[contract.ParamDesiredCount], s.stack.Parameters[contract.ParamFileSystemID]
+	desired := s.stack.Parameters[contract.ParamDesiredCount]
 	flags := cloud.Flags(s.stack.Names)
 	if desired != "0" {
 		tell(s.stdio.Err, "stopping the agent; its sessions wait")
-		if err := s.deploy(ctx, old, old, "0"); err != nil {
+		stop := map[string]string{contract.ParamDesiredCount: "0"}
+		if err := s.cdk.Roll(ctx, s.client, s.stack, stop, s.stdio.Err); err != nil {
 			return "", s.explain(ctx, err, "the agent is still on its volume; file system "+s.to+" is restored and stays")
 		}
 	}
@@ -187,24 +189,13 @@ func (s *switchover) run(ctx context.Context) (last string, err error) {
 		return "", also(err, back)
 	}
 	tell(s.stdio.Err, "what the old volume held last is in %s", last)
-	if err := s.deploy(ctx, s.to, s.to, desired); err != nil {
+	given := maps.Clone(s.options)
+	given["fileSystemId"] = s.to
+	parameters := map[string]string{contract.ParamFileSystemID: s.to, contract.ParamDesiredCount: desired}
+	if err := s.cdk.Deploy(ctx, s.client, s.stack.Names, given, parameters, s.stdio.Err); err != nil {
 		return "", s.explain(ctx, err, back)
 	}
 	return last, nil
-}
-
-// deploy has the CDK CLI deploy the stack with a file system, or its own if that is empty, and a number of tasks.
-func (s *switchover) deploy(ctx context.Context, fileSystem, parameter, desired string) error {
-	given := map[string]string{}
-	for name, value := range s.options {
-		given[name] = value
-	}
-	if fileSystem != "" {
-		given["fileSystemId"] = fileSystem
-	}
-	args := append([]string{"deploy", s.stack.Names.Stack(), "--require-approval", "never"}, cloud.Context(given)...)
-	args = append(args, "--parameters", contract.ParamFileSystemID+"="+parameter, "--parameters", contract.ParamDesiredCount+"="+desired)
-	return s.cdk.Run(ctx, s.client, s.stdio.Err, args...)
 }
 
 // explain adds to a failed deployment what failed first, and how to go on.

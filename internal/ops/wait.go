@@ -11,17 +11,6 @@ import (
 	"berth/internal/contract"
 )
 
-// envPoll is how often berth looks again while it waits for AWS, for tests; a job there takes minutes.
-const envPoll = "BERTH_POLL"
-
-// pollEvery is the time between two looks.
-func pollEvery(getenv func(string) string) time.Duration {
-	if every, err := time.ParseDuration(getenv(envPoll)); err == nil && every > 0 {
-		return every
-	}
-	return 10 * time.Second
-}
-
 // pause waits, unless it is interrupted.
 func pause(ctx context.Context, every time.Duration) error {
 	timer := time.NewTimer(every)
