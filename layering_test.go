@@ -70,6 +70,7 @@ var arrows = map[string][]string{
 var forTests = map[string][]string{
 	"berth/cmd/berth":        {"berth/internal/cost/costtest", "berth/internal/cloud/awstest", "berth/internal/tunnel/ssmtest"},
 	"berth/internal/cloud":   {"berth/internal/cloud/awstest"},
+	"berth/internal/ops":     {"berth/internal/cloud/awstest"},
 	"berth/internal/tunnel":  {"berth/internal/tunnel/ssmtest"},
 	"berth/e2e":              {"berth/internal/contract"},
 	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
