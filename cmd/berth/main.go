@@ -44,8 +44,8 @@ type cli struct {
 	Diff   ops.Diff   `cmd:"" group:"Sessions" help:"Show what a session changed."`
 	Pull   ops.Pull   `cmd:"" group:"Sessions" help:"Fetch a session's work into this clone, as a branch."`
 
-	Exec ops.Exec `cmd:"" group:"The agent" help:"Run a command in the container of an agent in AWS; a shell without one."`
-	Open ops.Open `cmd:"" group:"The agent" help:"Make the API of an agent in AWS answer on this machine."`
+	Exec   ops.Exec   `cmd:"" group:"The agent" help:"Run a command in the container of an agent in AWS; a shell without one."`
+	Open   ops.Open   `cmd:"" group:"The agent" help:"Make the API of an agent in AWS answer on this machine."`
 	Backup ops.Backup `cmd:"" group:"Backup" help:"Back the volume of a deployment in AWS up, and restore it."`
 
 	Cost       ops.Cost   `cmd:"" group:"Other" help:"Estimate what a deployment costs a month."`
