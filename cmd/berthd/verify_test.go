@@ -59,8 +59,10 @@ func TestVerify(t *testing.T) {
 func TestVerifyOfWhatIsBroken(t *testing.T) {
 	root, id := restoredVolume(t)
 	volume := filepath.Join(root, "aws-backup-restore_2026-11-28T02-00-00Z", "claude-code-dev")
-	if err := os.WriteFile(filepath.Join(volume, "sessions", id, "session.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"session.json", "events.jsonl"} { // a damaged snapshot alone is made anew from the log
+		if err := os.WriteFile(filepath.Join(volume, "sessions", id, name), []byte("{\n{\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var out bytes.Buffer
 	err := (verify{Dir: root, Name: "claude-code-dev", Place: true}).run(&out)
