@@ -103,7 +103,10 @@ func TestAKilledTask(t *testing.T) {
 					if err := c.send(message.Data, []byte("nothing")); err != nil {
 						return err
 					}
-					time.Sleep(ask)
+					select {
+					case <-c.ctx.Done():
+					case <-time.After(ask):
+					}
 				}
 			}, func() { c.close(net.ErrClosed) }
 		},
