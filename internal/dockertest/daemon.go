@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // client is Debian's: another one may come first on the PATH.
@@ -82,10 +84,26 @@ func (d *Daemon) Stop() error {
 	problem = errors.Join(problem, d.process.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-d.ended:
-		return problem
+		return errors.Join(problem, unmount(filepath.Dir(d.log)))
 	case <-ctx.Done():
 		return errors.Join(problem, errors.New("dockertest: dockerd did not end on SIGTERM"), d.process.Process.Kill())
 	}
+}
+
+// unmount takes away what a daemon has left mounted below a directory, such as the network of containers that have the machine's own:
+// nobody could remove the directory.
+func unmount(directory string) error {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	var problem error
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], directory+"/") {
+			problem = errors.Join(problem, unix.Unmount(fields[1], unix.MNT_DETACH))
+		}
+	}
+	return problem
 }
 
 // Docker runs the client, and returns what it prints. Containers are started with words that hold no secret: see Task.Start.
