@@ -153,6 +153,9 @@ func checkVPC(ctx context.Context, client *cloud.Client, parsed options.Options)
 	return "the default VPC, " + id, nil
 }
 
+// errSmallQuota marks a quota that was read and is too small.
+var errSmallQuota = errors.New("the quota is too small")
+
 // checkQuota compares Fargate's quota with what the task takes.
 func checkQuota(ctx context.Context, client *cloud.Client, parsed options.Options) (string, error) {
 	code, kind := cloud.QuotaOnDemand, "on demand"
@@ -167,8 +170,9 @@ func checkQuota(ctx context.Context, client *cloud.Client, parsed options.Option
 	wanted := float64(parsed.CPU) / units
 	if limit < wanted {
 		return "", &cloud.Error{
-			What: fmt.Sprintf("Fargate %s may use %v vCPUs in %s, and the task takes %v", kind, limit, client.Region, wanted),
-			Next: fmt.Sprintf("raise it: `aws service-quotas request-service-quota-increase --service-code fargate --quota-code %s --desired-value 16`", code),
+			Cause: errSmallQuota,
+			What:  fmt.Sprintf("Fargate %s may use %v vCPUs in %s, and the task takes %v", kind, limit, client.Region, wanted),
+			Next:  fmt.Sprintf("raise it: `aws service-quotas request-service-quota-increase --service-code fargate --quota-code %s --desired-value 16`", code),
 		}
 	}
 	return fmt.Sprintf("Fargate %s may use %v vCPUs, and the task takes %v", kind, limit, wanted), nil

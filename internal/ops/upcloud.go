@@ -81,8 +81,11 @@ func (d *deployment) provision(ctx context.Context, given map[string]string, par
 		if _, err := checkVPC(ctx, d.client, parsed); err != nil {
 			return err
 		}
-		if _, err := checkQuota(ctx, d.client, parsed); err != nil {
+		// A quota that cannot be read is no reason to deploy nothing: Fargate says so itself if it is too small.
+		if _, err := checkQuota(ctx, d.client, parsed); errors.Is(err, errSmallQuota) {
 			return err
+		} else if err != nil {
+			d.say("whether Fargate's quota is enough cannot be told: %v", err)
 		}
 		if err := d.adopt(ctx, given, parsed); err != nil {
 			return err

@@ -3,7 +3,6 @@ package awstest
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -173,18 +172,6 @@ var _ = register("ecs", map[string]Handler{
 			}
 		}
 		return object{"tasks": all, "failures": []object{}}, nil
-	},
-	"DescribeTaskDefinition": func(w *World, c Call) (any, error) {
-		family, number, _ := strings.Cut(c.Text("taskDefinition")[strings.LastIndex(c.Text("taskDefinition"), "/")+1:], ":")
-		service := w.Services[family]
-		revision, _ := strconv.Atoi(number)
-		if service == nil || revision < 1 || revision > len(service.Ran) {
-			return nil, &Fault{400, "ClientException", "Unable to describe task definition."}
-		}
-		return object{"taskDefinition": object{
-			"family": family, "revision": revision,
-			"containerDefinitions": []object{{"name": "agent", "image": service.Repository + service.Ran[revision-1]}},
-		}}, nil
 	},
 	"UpdateService": func(w *World, c Call) (any, error) {
 		service, err := w.service(c.Text("service"))

@@ -46,11 +46,18 @@ func init() {
 			}
 			return update(w, c)
 		},
-		"DescribeTaskDefinition": func(_ *World, c Call) (any, error) {
+		// Of a revision that the service has run the image is known; of the others nothing is asked but what a copy takes.
+		"DescribeTaskDefinition": func(w *World, c Call) (any, error) {
+			family, number, _ := strings.Cut(c.Text("taskDefinition")[strings.LastIndex(c.Text("taskDefinition"), "/")+1:], ":")
+			image, revision := "image", 0
+			_, _ = fmt.Sscan(number, &revision)
+			if service := w.Services[family]; service != nil && 0 < revision && revision <= len(service.Ran) {
+				image = service.Repository + service.Ran[revision-1]
+			}
 			return object{"taskDefinition": object{
 				"taskDefinitionArn": c.Text("taskDefinition"), "family": "claude-code-dev", "cpu": "2048", "memory": "8192", "networkMode": "awsvpc",
 				"requiresCompatibilities": []any{"FARGATE"}, "executionRoleArn": "arn:aws:iam::" + Account + ":role/execution", "taskRoleArn": "arn:aws:iam::" + Account + ":role/task",
-				"containerDefinitions": []object{{"name": "agent", "image": "image", "secrets": []object{{"name": "ANTHROPIC_API_KEY", "valueFrom": "arn"}}, "readonlyRootFilesystem": true}},
+				"containerDefinitions": []object{{"name": "agent", "image": image, "secrets": []object{{"name": "ANTHROPIC_API_KEY", "valueFrom": "arn"}}, "readonlyRootFilesystem": true}},
 				"volumes":              []object{{"name": "volume", "efsVolumeConfiguration": object{"fileSystemId": "fs-0123456789abcdef0", "transitEncryption": "ENABLED"}}, {"name": "work"}},
 			}}, nil
 		},
