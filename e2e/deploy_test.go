@@ -134,7 +134,7 @@ var access = []fact{
 	]]]`},
 	{"backup role", rolesCommand, ofRole("BackupRole", ofOwner), `[
 		[{"Action": "sts:AssumeRole", "Effect": "Allow", "Principal": {"Service": "backup.amazonaws.com"}}],
-		["arn:aws:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup"], ["dev", "claude-code"], []
+		["arn:aws:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup", "arn:aws:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForRestores"], ["dev", "claude-code"], []
 	]`},
 	{
 		"nothing gets into the tasks", "ec2 describe-security-groups --group-ids ${TaskSecurityGroupId}",

@@ -68,7 +68,10 @@ func TestNoOtherRights(t *testing.T) {
 			}
 		}
 		wantJSON(t, "backup role", made.one(t, "AWS::IAM::Role", "BackupRole").Properties["ManagedPolicyArns"],
-			`[{"Fn::Join": ["", ["arn:", {"Ref": "AWS::Partition"}, ":iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup"]]}]`)
+			`[
+				{"Fn::Join": ["", ["arn:", {"Ref": "AWS::Partition"}, ":iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup"]]},
+				{"Fn::Join": ["", ["arn:", {"Ref": "AWS::Partition"}, ":iam::aws:policy/service-role/AWSBackupServiceRolePolicyForRestores"]]}
+			]`)
 		for _, id := range made.all("AWS::IAM::Policy") {
 			statements, _ := at(made.body.Resources[id].Properties, "PolicyDocument", "Statement").([]any)
 			for _, statement := range statements {

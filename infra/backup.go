@@ -36,12 +36,13 @@ func newBackup(stack awscdk.Stack, opts options.Options, volume storage) backup 
 			DeleteAfter:        awscdk.Duration_Days(jsii.Number(backupDays)),
 		})},
 	})
-	// AWS Backup's own policy: which rights it needs to back a file system up is for AWS to know and change.
+	// AWS Backup's own policies: which rights it needs to back a file system up, and to restore it, is for AWS to know and change.
 	role := awsiam.NewRole(scope, jsii.String("Role"), &awsiam.RoleProps{
-		Description: jsii.String("Lets AWS Backup copy the file system"),
+		Description: jsii.String("Lets AWS Backup copy the file system and restore it"),
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("backup.amazonaws.com"), nil),
 		ManagedPolicies: &[]awsiam.IManagedPolicy{
 			awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("service-role/AWSBackupServiceRolePolicyForBackup")),
+			awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("service-role/AWSBackupServiceRolePolicyForRestores")),
 		},
 	})
 	plan.AddSelection(jsii.String("FileSystem"), &awsbackup.BackupSelectionOptions{

@@ -30,9 +30,9 @@ export class Backup extends Construct {
       ],
     });
     this.role = new iam.Role(this, 'Role', {
-      description: 'Lets AWS Backup copy the file system',
+      description: 'Lets AWS Backup copy the file system and restore it',
       assumedBy: new iam.ServicePrincipal('backup.amazonaws.com'),
-      managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName('service-role/AWSBackupServiceRolePolicyForBackup')],
+      managedPolicies: ['Backup', 'Restores'].map((what) => iam.ManagedPolicy.fromAwsManagedPolicyName(`service-role/AWSBackupServiceRolePolicyFor${what}`)),
     });
     plan.addSelection('FileSystem', {
       backupSelectionName: `${stackName}-daily`,
