@@ -27,6 +27,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"berth/internal/cloud/awstest"
+	"berth/internal/tunnel/ssmtest"
 )
 
 // fakeCDK stands in for the CDK CLI: it sends the template of the app, or of --app, and the parameters to CloudFormation at once,
@@ -378,3 +379,47 @@ func (l *lab) interruptAt(t *testing.T, call, stdin string, args ...string) done
 }
 
 func intOf(n int) *int { return &n }
+
+// What changed what runs ends with a session through the tunnel, and as well as that.
+func TestUpEndsWithASession(t *testing.T) {
+	for word, want := range map[string]struct {
+		code int
+		said string
+	}{
+		"succeed": {0, "a session to see that it works"},
+		"fail":    {1, "claude-code-dev runs, but a session in it does not end well: session b87a348be000 failed (claude_failed)"},
+	} {
+		t.Run(word, func(t *testing.T) {
+			l := newLab(t)
+			server, agent := ssmtest.New(), newFakeAgent("token")
+			t.Cleanup(server.Close)
+			volume := t.TempDir()
+			stop, err := agent.serve(volume)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(stop)
+			address, err := listensAt(volume)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Sessions(server, ssmtest.To(address))
+			go func() {
+				if agent.until(t.Context(), func() bool { return len(agent.sessions) > 0 }) == nil {
+					agent.change(func() { agent.sessions[0].end(endings[word]) })
+				}
+			}()
+			got := l.berth(t, "sk-ant-key\n", "up", "--env", "dev", "--key-file", "-")
+			if got.code != want.code || !strings.Contains(got.err, want.said) || (got.out == "") != (want.code != 0) {
+				t.Errorf("%+v", got)
+			}
+			if want.code != 0 {
+				return
+			}
+			again := l.berth(t, "", "up", "--env", "dev")
+			if again.code != 0 || len(agent.sessions) != 1 {
+				t.Errorf("%+v, after %d sessions", again, len(agent.sessions))
+			}
+		})
+	}
+}

@@ -64,6 +64,23 @@ func TestTunnelScripts(t *testing.T) {
 	})
 }
 
+// listensAt is the address of the agent that uses a volume.
+func listensAt(volume string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(volume, "endpoint.json"))
+	if err != nil {
+		return "", err
+	}
+	endpoint := struct{ URL string }{}
+	if err := json.Unmarshal(text, &endpoint); err != nil {
+		return "", err
+	}
+	address, err := url.Parse(endpoint.URL)
+	if err != nil {
+		return "", err
+	}
+	return address.Host, nil
+}
+
 func setUpTunnel(env *testscript.Env) error {
 	w := &tunnelled{aws: awstest.New(), ssm: ssmtest.New(), agent: newFakeAgent("token")}
 	_, stop := w.aws.Serve()
@@ -75,19 +92,11 @@ func setUpTunnel(env *testscript.Env) error {
 		return err
 	}
 	env.Defer(stopAgent)
-	text, err := os.ReadFile(filepath.Join(volume, "endpoint.json"))
+	address, err := listensAt(volume)
 	if err != nil {
 		return err
 	}
-	endpoint := struct{ URL string }{}
-	if err := json.Unmarshal(text, &endpoint); err != nil {
-		return err
-	}
-	address, err := url.Parse(endpoint.URL)
-	if err != nil {
-		return err
-	}
-	w.dial = ssmtest.To(address.Host)
+	w.dial = ssmtest.To(address)
 	w.aws.Change(func(world *awstest.World) { world.AddStack("claude-code", "dev").Parameters["DesiredCount"] = "1" })
 	w.task(func(service *awstest.Service, _ *awstest.Stack) {
 		service.Desired, service.Tasks = 1, []*awstest.Task{running("one")}

@@ -23,6 +23,8 @@ type deployment struct {
 	cdk    *cloud.CDK
 	said   io.Writer     // standard error
 	every  time.Duration // between two looks while something is waited for
+
+	changed bool // this run has changed what runs
 }
 
 // envPoll is how many seconds pass between two looks at AWS while something is waited for.
@@ -85,6 +87,7 @@ func (d *deployment) refresh(ctx context.Context) (err error) {
 
 // change changes parameters of the stack through the CDK CLI, and tells meanwhile what the service does.
 func (d *deployment) change(ctx context.Context, parameters map[string]string) error {
+	d.changed = true
 	if err := d.findCDK(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"berth/internal/api"
 	"berth/internal/cloud"
 	"berth/internal/contract"
 	"berth/internal/cost"
@@ -21,7 +22,7 @@ type UpCloud struct {
 	Context []string      `name:"context" short:"c" sep:"none" placeholder:"key=value" help:"With --env: a deploy option, as the CDK CLI takes it; repeat it for more."`
 	KeyFile string        `name:"key-file" placeholder:"FILE" help:"With --env: read the Anthropic key from a file, if none is set yet; - is standard input."`
 	Image   string        `name:"image" placeholder:"NAME" help:"With --env: push this image of the local builder in place of building one."`
-	NoSmoke bool          `name:"no-smoke" help:"With --env: run no session in the end to see that it works."`
+	NoSmoke bool          `name:"no-smoke" help:"With --env: when something was changed, run no session in the end to see that it works."`
 	Timeout time.Duration `name:"timeout" default:"20m" help:"With --env: how long the service may take to be steady."`
 }
 
@@ -57,12 +58,18 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 		delete(parameters, contract.ParamDesiredCount)
 	}
 	if newKey && count == "1" && before == ref {
+		d.changed = true
 		if err := d.client.Restart(ctx, d.stack); err != nil {
 			return err
 		}
 	}
 	if err := d.rollOut(ctx, parameters, u.Timeout); err != nil {
 		return err
+	}
+	if d.changed && !paused && !u.NoSmoke {
+		if err := u.smoke(ctx, stdio, d); err != nil {
+			return err
+		}
 	}
 	d.tellCost(parsed)
 	if paused {
@@ -71,6 +78,36 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 	}
 	_, err = fmt.Fprintf(stdio.Out, "%s runs %s in %s.\nNext:  berth run %s \"Write a program that greets, and a test for it\"\n", d.names.Stack(), shortRef(ref), d.client.Region, d.flags())
 	return err
+}
+
+// smokeTask is a session that shows that all parts work together, at the price of a few words.
+var smokeTask = api.NewSession{
+	Prompt:  "Run the command `echo berth works` in the shell, and answer with its output alone.",
+	Options: api.Options{MaxTurns: 4, MaxBudgetUSD: 0.5, TimeoutSeconds: 300},
+}
+
+// smoke runs one session through the tunnel, so that whoever deployed knows that it works. What it says is progress, not a result.
+func (u *Up) smoke(ctx context.Context, stdio Stdio, d *deployment) error {
+	if there, err := d.client.KeySet(ctx, d.stack); err != nil || !there {
+		return err // ensureKey has said that sessions wait
+	}
+	d.say("running a session to see that it works (--no-smoke leaves it out)")
+	client, err := u.connect(ctx, stdio)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	session, err := client.Create(ctx, smokeTask)
+	if err != nil {
+		return err
+	}
+	stdio.Out = stdio.Err
+	if err := u.followToEnd(ctx, stdio, client, session.ID, 0, false); ctx.Err() != nil {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("%s runs, but a session in it does not end well: %w; see `berth logs %s%s`", d.names.Stack(), err, shortID(session.ID), u.flags())
+	}
+	return nil
 }
 
 // provision sees that the stack is there and is what the options say.
@@ -99,6 +136,7 @@ func (d *deployment) provision(ctx context.Context, given map[string]string, par
 		}
 	}
 	d.say("deploying the stack %s in %s", d.names.Stack(), d.client.Region)
+	d.changed = true
 	begun := time.Now().Add(-clockSkew)
 	if err := d.cdk.Deploy(ctx, d.client, d.names, given, nil, d.said); err != nil {
 		if ctx.Err() != nil {
