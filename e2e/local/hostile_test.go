@@ -278,9 +278,9 @@ func TestHostileHTTP(t *testing.T) {
 		"GET stop":       {"GET", "/v1/sessions/" + id + "/stop", "", "", nil, 405, api.CodeBadRequest},
 		"own method":     {"DESTROY", "/v1/sessions/" + id, "", "", nil, 405, api.CodeBadRequest},
 		"unknown path":   {"GET", "/v1/files", "", "", nil, 404, api.CodeNotFound},
-		"unknown query":  {"GET", "/v1/sessions?colour=red", "", "", nil, 422, api.CodeBadRequest},
+		"unknown query":  {"GET", "/v1/sessions?colour=red", "", "", nil, 400, api.CodeBadRequest},
 		"unknown state":  {"GET", "/v1/sessions?state=done", "", "", nil, 400, api.CodeBadRequest},
-		"negative index": {"GET", "/v1/sessions/" + id + "/events?from=-1", "", "", nil, 422, api.CodeBadRequest},
+		"negative index": {"GET", "/v1/sessions/" + id + "/events?from=-1", "", "", nil, 400, api.CodeBadRequest},
 		"wrong index":    {"GET", "/v1/sessions/" + id + "/events", "", "", map[string]string{"Last-Event-ID": "../0"}, 400, api.CodeBadRequest},
 	}
 	for name, bad := range x.badRepos(t) {

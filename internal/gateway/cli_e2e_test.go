@@ -100,6 +100,7 @@ type cliCase struct {
 	requests int     // that reach the model
 	retries  int     // that the CLI makes
 	usd      float64 // at least
+	unknown  float64 // at most, for a try whose price nobody told: what it may have cost counts
 }
 
 func (c cliCase) run(t *testing.T) {
@@ -151,7 +152,7 @@ func (c cliCase) run(t *testing.T) {
 	for _, each := range reports {
 		sum += each.CostUSD
 	}
-	if spent := ledger.Session("one"); !near(spent, sum) || spent < c.usd-1e-9 || spent > c.usd+0.001 {
+	if spent := ledger.Session("one"); !near(spent, sum) || spent < c.usd-1e-9 || spent > c.usd+c.unknown+0.001 || c.unknown > 0 && near(spent, c.usd) {
 		t.Errorf("%g are spent, want %g; reports %+v", spent, c.usd, reports)
 	}
 	t.Logf("exit %d after %.1f s: %s", r.exit, r.took.Seconds(), r.result.Result)
@@ -170,7 +171,7 @@ func TestClaudeCode(t *testing.T) {
 	for name, test := range map[string]cliCase{
 		"well":                 {steps: []scripted.Step{again(step()), step()}, requests: 2, usd: 0.009},
 		"529 three times":      {steps: []scripted.Step{step(scripted.Status(529).For(3))}, requests: 4, usd: 0.0045},
-		"500 and a reset":      {steps: []scripted.Step{step(scripted.Status(500), scripted.ResetConnection())}, requests: 3, usd: 0.0045},
+		"500 and a reset":      {steps: []scripted.Step{step(scripted.Status(500), scripted.ResetConnection())}, requests: 3, usd: 0.0045, unknown: 0.2},
 		"a cut stream":         {steps: []scripted.Step{step(scripted.CutAfter(4))}, requests: 2, retries: 1, usd: 0.0075},
 		"a stream that stalls": {steps: []scripted.Step{step(scripted.StallAfter(4))}, requests: 2, retries: 1, usd: 0.0075},
 		"over its limit": {
