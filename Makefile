@@ -34,14 +34,18 @@ build: build-agent ## build bin/berth, bin/berthd and bin/infra
 build-agent:
 	go build -o bin/ ./cmd/berth ./cmd/berthd
 
-# The three tiers that take minutes run side by side (-p), each with its output in one piece.
+# The two tiers that take minutes run side by side (-p), each with its output in one piece.
 .PHONY: test
-test: setup build ## run every test: Go, the emulator's own, and end to end
+test: setup build ## run every test: Go, the emulator's own, and end to end; but for test-image
 	go vet ./...
 	go vet -tags e2e ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
-	go test -tags e2e -count 1 -timeout 20m -p 3 -parallel 4 -v ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
+	go test -tags e2e -count 1 -timeout 20m -p 2 -parallel 4 -v ./e2e ./e2e/local ./internal/claude ./internal/scripted ./internal/gateway
+
+.PHONY: test-image
+test-image: setup build ## build the image and run it as Fargate would (as root; needs dockerd and mmdebstrap)
+	go test -tags e2e -count 1 -timeout 20m -v ./e2e/cloud
 
 .PHONY: soak
 soak: setup build ## kill agents, Claude Code and work disks at random, 200 times (BERTH_SOAK=n: n times)

@@ -81,14 +81,18 @@ func tools(ctx context.Context, root string) (golang, node map[string]string, er
 	if err != nil {
 		return nil, nil, err
 	}
-	modules, err := exec.CommandContext(ctx, "npm", "root", "--global").Output()
+	// Asked itself, npm would name the directory of whatever Node.js comes first on the PATH, which may be package.json's, without it.
+	npm, err := exec.LookPath("npm")
+	if err == nil {
+		npm, err = filepath.EvalSymlinks(npm)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	golang = map[string]string{"/usr/local/go": strings.TrimSpace(string(goroot))}
 	node = map[string]string{
 		"/usr/local/bin/node":             filepath.Join(root, "node_modules", "node", "bin", "node"),
-		"/usr/local/lib/node_modules/npm": filepath.Join(strings.TrimSpace(string(modules)), "npm"),
+		"/usr/local/lib/node_modules/npm": filepath.Dir(filepath.Dir(npm)), // of its bin/npm-cli.js
 	}
 	for _, each := range []map[string]string{golang, node} {
 		each[authorities] = authorities
