@@ -29,14 +29,11 @@ func (b *BackupNow) Run(ctx context.Context, stdio Stdio) error {
 	if err := b.needsEnv("berth backup now"); err != nil {
 		return err
 	}
-	client, err := b.cloud(ctx)
+	d, err := b.deployed(ctx, stdio)
 	if err != nil {
 		return err
 	}
-	stack, err := client.Usable(ctx, b.names())
-	if err != nil {
-		return err
-	}
+	client, stack := d.client, d.stack
 	arn, err := backUp(ctx, stdio, client, stack)
 	if err != nil {
 		return err

@@ -57,14 +57,11 @@ func (b *BackupRestore) Run(ctx context.Context, stdio Stdio) error {
 	if err != nil {
 		return err
 	}
-	client, err := b.cloud(ctx)
+	from, err := b.deployed(ctx, stdio)
 	if err != nil {
 		return err
 	}
-	stack, err := client.Usable(ctx, b.names())
-	if err != nil {
-		return err
-	}
+	client, stack := from.client, from.stack
 	var cdk *cloud.CDK
 	if !b.NoSwitch {
 		if cdk, err = cloud.FindCDK("."); err != nil {

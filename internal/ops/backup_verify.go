@@ -36,14 +36,11 @@ func (b *BackupVerify) Run(ctx context.Context, stdio Stdio) (err error) {
 	if err := b.needsEnv("berth backup verify"); err != nil {
 		return err
 	}
-	client, err := b.cloud(ctx)
+	from, err := b.deployed(ctx, stdio)
 	if err != nil {
 		return err
 	}
-	stack, err := client.Usable(ctx, b.names())
-	if err != nil {
-		return err
-	}
+	client, stack := from.client, from.stack
 	point, err := choosePoint(ctx, client, stack, b.Point)
 	if err != nil {
 		return err

@@ -162,10 +162,8 @@ func (d *deployment) settled(ctx context.Context) (*cloud.Stack, error) {
 			d.say("the stack is in %s; waiting for its end", stack.Status)
 			told = true
 		}
-		select {
-		case <-ctx.Done():
+		if pause(ctx, d.every) != nil {
 			return nil, d.interrupted()
-		case <-time.After(d.every):
 		}
 	}
 }
