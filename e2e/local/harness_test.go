@@ -270,9 +270,26 @@ func (a *agent) eventually(what string, done func() bool) {
 		select {
 		case <-ticker.C:
 		case <-late.C:
-			a.t.Fatalf("in vain: %s\n%s", what, a.log.String())
+			a.hangs("in vain: " + what)
 		}
 	}
+}
+
+// hangs fails the test with all that tells what berthd, and what runs for its sessions, is waiting for. It ends berthd.
+func (a *agent) hangs(why string) {
+	a.t.Helper()
+	for _, pid := range a.processes("") {
+		dir := filepath.Join("/proc", strconv.Itoa(pid))
+		command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		waits, _ := os.ReadFile(filepath.Join(dir, "wchan"))
+		stdin, _ := os.Readlink(filepath.Join(dir, "fd", "0"))
+		a.t.Logf("process %d waits in %s, reads from %s: %.200q", pid, waits, stdin, command)
+	}
+	if a.process != nil && a.process.Process.Signal(syscall.SIGQUIT) == nil { // its goroutines are in its log then
+		<-a.ended
+		a.process = nil
+	}
+	a.t.Fatal(why)
 }
 
 func (a *agent) create(task api.NewSession) *api.Session {
@@ -291,7 +308,7 @@ func (a *agent) end(id string) *api.Session {
 	defer cancel()
 	for _, err := range a.client.Events(ctx, id, 0, true) {
 		if err != nil {
-			a.t.Fatalf("following session %s: %v\n%s", id, err, a.log.String())
+			a.hangs(fmt.Sprintf("following session %s: %v", id, err))
 		}
 	}
 	session, err := a.client.Session(ctx, id)
@@ -321,7 +338,7 @@ func (a *agent) until(id string, wanted func(api.Event) bool) {
 	defer cancel()
 	for event, err := range a.client.Events(ctx, id, 0, true) {
 		if err != nil {
-			a.t.Fatal(err)
+			a.hangs(fmt.Sprintf("following session %s: %v", id, err))
 		}
 		if wanted(event) {
 			return

@@ -278,6 +278,7 @@ func (r *run) deliver() bool {
 		case <-ctx.Done():
 		}
 	}()
+	r.log.Info("the work is being delivered")
 	delivery := r.daemon.mirrors.Deliver(ctx, r.place, workspace.Request{Title: title(record.Prompt), Body: body(&record), Base: record.Base})
 	select {
 	case <-r.daemon.gone:
@@ -287,6 +288,7 @@ func (r *run) deliver() bool {
 	if delivery == (api.Delivery{}) {
 		return true
 	}
+	r.log.Info("the work is delivered", "branch", delivery.Branch, "commit", delivery.Commit, "problem", delivery.Problem)
 	if err := r.session.Append(api.Event{Type: api.EventDelivery, Delivery: &delivery}); err != nil {
 		r.log.Warn("a delivery is not in the session's events", contract.LogFieldError, err)
 	}

@@ -291,8 +291,10 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 		r.daemon.config.Metrics.Resumed()
 	}
 	saved := r.keepCheckpoints()
+	r.log.Info("Claude Code runs", "attempt", record.Attempts+1)
 	r.attend(process, saved, options)
 	exit := process.Exit()
+	r.log.Info("Claude Code has ended", "exit", exit.Code)
 	why := r.why()
 	saved.end(why == shutdown || why == fenced)
 	if why != fenced {
@@ -404,6 +406,7 @@ func (r *run) attend(process *claude.Process, saved *checkpointing, options api.
 				r.end(stalled)
 			}
 		case <-watch.linger.C:
+			r.log.Warn("Claude Code does not end", "unanswered", r.unanswered())
 			r.end(lingered)
 		}
 	}
@@ -456,10 +459,21 @@ func (r *run) hear(line *claude.Line) {
 		}
 	case "result":
 		r.result = line
+		r.log.Info("Claude Code has ended a turn", "unanswered", r.unanswered())
 		if len(line.Denials) > 0 {
 			r.notice(denied(len(line.Denials)))
 		}
 	}
+}
+
+// unanswered counts the messages that this process was given and has not said to have answered.
+func (r *run) unanswered() (count int) {
+	for _, answered := range r.sent {
+		if !answered {
+			count++
+		}
+	}
+	return count
 }
 
 func (r *run) notice(text string) {
