@@ -2,7 +2,9 @@ package dockertest
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -61,5 +63,28 @@ func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 	}
 	if _, err := Read([]byte(`{"containerDefinitions":[{"name":"a","cpu":0,"volumesFrom":[]}]}`)); err != nil {
 		t.Error(err)
+	}
+}
+
+// The kernel is asked without a trace, and refuses whoever is not root.
+func TestRefused(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	what, err := Refused(t.Context())
+	if err != nil || os.Geteuid() != 0 && what == "" {
+		t.Errorf("refused: %q, %v", what, err)
+	}
+	t.Logf("refused here: %q", what)
+	left, err := os.ReadDir(temporary)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil || strings.Contains(string(mounts), temporary) {
+		t.Errorf("mounted: %s, %v", mounts, err)
+	}
+	groups, err := filepath.Glob("/sys/fs/cgroup/*/berth-probe-" + strconv.Itoa(os.Getpid()))
+	if err != nil || len(groups) > 0 {
+		t.Errorf("groups: %v, %v", groups, err)
 	}
 }
