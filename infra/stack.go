@@ -52,7 +52,16 @@ func newStack(app constructs.Construct, opts options.Options, env *awscdk.Enviro
 	made.dashboard = newObservability(stack, opts, made)
 	newBudget(stack, opts, made.alerts)
 	newOutputs(stack, opts, made)
+	recordOptions(stack, opts)
 	return stack, nil
+}
+
+// recordOptions writes the options into the template, from which the command takes them for the next deployment. CloudFormation does not
+// look at them, and does not update a stack for them alone: what is not a default changes something else too.
+func recordOptions(stack awscdk.Stack, opts options.Options) {
+	if len(opts.Set) > 0 {
+		stack.TemplateOptions().SetMetadata(&map[string]any{contract.MetadataOptions: opts.Set})
+	}
 }
 
 // parts are the stack's constructs. Each takes what it builds on from those before it.

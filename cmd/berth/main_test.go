@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"berth": main, "berthd": fakeBerthd, "cdk": fakeCDK})
+	testscript.Main(m, map[string]func(){"berth": main, "berthd": fakeBerthd, "cdk": fakeCDK, "fake-app": fakeApp})
 }
 
 // The scripts run the command's real main as a process of its own.

@@ -72,6 +72,15 @@ func (c *Client) RecoveryPoints(ctx context.Context, vault string) (points []Rec
 	return points, nil
 }
 
+// HasVault reports whether there is a vault of a name.
+func (c *Client) HasVault(ctx context.Context, name string) (bool, error) {
+	_, err := c.backup().DescribeBackupVault(ctx, &backup.DescribeBackupVaultInput{BackupVaultName: &name})
+	if missing := new(types.ResourceNotFoundException); errors.As(err, &missing) {
+		return false, nil
+	}
+	return err == nil, Explain(err)
+}
+
 // DeleteRecoveryPoint deletes a copy for good.
 func (c *Client) DeleteRecoveryPoint(ctx context.Context, vault, arn string) error {
 	_, err := c.backup().DeleteRecoveryPoint(ctx, &backup.DeleteRecoveryPointInput{BackupVaultName: &vault, RecoveryPointArn: &arn})

@@ -19,10 +19,19 @@ import (
 	"berth/internal/contract"
 )
 
-// Deploy deploys the project's stack with options, through `cdk deploy`. Parameters that are not named keep their values.
-func (k *CDK) Deploy(ctx context.Context, c *Client, names contract.Names, options, parameters map[string]string, out io.Writer) error {
-	args := append([]string{"deploy", names.Stack(), "--require-approval", "never", "--progress", "events"}, Context(options)...)
-	return k.Run(ctx, c, out, append(args, parameterFlags(parameters)...)...)
+// With is what a deployment of the project's stack is made with. Parameters that are not named keep their values.
+type With struct {
+	Options, Parameters map[string]string
+	Import              bool // resources with names that are there already become the stack's
+}
+
+// Deploy deploys the project's stack, through `cdk deploy`.
+func (k *CDK) Deploy(ctx context.Context, c *Client, names contract.Names, with With, out io.Writer) error {
+	args := append([]string{"deploy", names.Stack(), "--require-approval", "never", "--progress", "events"}, Context(with.Options)...)
+	if with.Import {
+		args = append(args, "--import-existing-resources")
+	}
+	return k.Run(ctx, c, out, append(args, parameterFlags(with.Parameters)...)...)
 }
 
 // Diff writes how the project's stack with options differs from what is deployed.
@@ -40,13 +49,9 @@ func parameterFlags(parameters map[string]string) (flags []string) {
 // Roll changes parameters of a deployed stack and nothing else: `cdk deploy` of the template that is deployed already.
 // Options that it was deployed with need not be known again.
 func (k *CDK) Roll(ctx context.Context, c *Client, stack *Stack, parameters map[string]string, out io.Writer) (err error) {
-	body, err := c.Template(ctx, stack.Names)
+	template, err := c.Template(ctx, stack.Names)
 	if err != nil {
 		return err
-	}
-	template, err := parseTemplate(body)
-	if err != nil {
-		return fmt.Errorf("the deployed template of %s cannot be read: %w", stack.Names.Stack(), err)
 	}
 	identity, err := c.Identity(ctx)
 	if err != nil {
@@ -82,7 +87,7 @@ func (k *CDK) Roll(ctx context.Context, c *Client, stack *Stack, parameters map[
 const assemblyVersion = "36.0.0"
 
 // parseTemplate reads a template in JSON or in the YAML that the CDK CLI sends.
-func parseTemplate(body string) (template map[string]any, err error) {
+func parseTemplate(body string) (template Template, err error) {
 	if err := yaml.Unmarshal([]byte(body), &template); err != nil {
 		return nil, err
 	}
@@ -97,35 +102,40 @@ func parseTemplate(body string) (template map[string]any, err error) {
 
 // UpToDate reports whether the deployed template is what the project's app makes of the options. It is false where that cannot be
 // told without the CDK CLI, which then finds out itself.
-func (k *CDK) UpToDate(ctx context.Context, c *Client, stack *Stack, options map[string]string) (bool, error) {
+func (k *CDK) UpToDate(ctx context.Context, c *Client, stack *Stack, deployed Template, options map[string]string) (bool, error) {
 	made, err := k.synth(ctx, c, stack.Names, options)
 	if err != nil || made == nil {
 		return false, err
 	}
-	body, err := c.Template(ctx, stack.Names)
-	if err != nil {
-		return false, err
-	}
-	deployed, err := parseTemplate(body)
-	return err == nil && reflect.DeepEqual(made, deployed), nil
+	return reflect.DeepEqual(made.effective(), deployed.effective()), nil
 }
 
-// synth runs the app as the CDK CLI does, without the seconds that the CLI itself takes. There is no template if the app needs a
-// look-up that nobody has made yet, or fails: the CLI says why.
-func (k *CDK) synth(ctx context.Context, c *Client, names contract.Names, options map[string]string) (template map[string]any, err error) {
+// Project is the context of the project's cdk.json, which holds for every deployment of it.
+func (k *CDK) Project() (app string, context map[string]any, err error) {
 	var project struct {
 		App     string         `json:"app"`
 		Context map[string]any `json:"context"`
 	}
-	text, err := os.ReadFile(filepath.Join(k.Root, "cdk.json"))
+	file := filepath.Join(k.Root, "cdk.json")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := json.Unmarshal(text, &project); err != nil {
+		return "", nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return project.App, project.Context, nil
+}
+
+// synth runs the app as the CDK CLI does, without the seconds that the CLI itself takes. There is no template if the app needs a
+// look-up that nobody has made yet, or fails: the CLI says why.
+func (k *CDK) synth(ctx context.Context, c *Client, names contract.Names, options map[string]string) (template Template, err error) {
+	program, context, err := k.Project()
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(text, &project); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(k.Root, "cdk.json"), err)
-	}
 	given := map[string]any{}
-	maps.Copy(given, project.Context)
+	maps.Copy(given, context)
 	if text, err := os.ReadFile(filepath.Join(k.Root, "cdk.context.json")); err == nil {
 		var looked map[string]any
 		if json.Unmarshal(text, &looked) == nil {
@@ -148,7 +158,7 @@ func (k *CDK) synth(ctx context.Context, c *Client, names contract.Names, option
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
-	app := exec.CommandContext(ctx, "sh", "-c", project.App)
+	app := exec.CommandContext(ctx, "sh", "-c", program)
 	app.Dir = k.Root
 	app.Env = append(k.env(c), "CDK_OUTDIR="+directory, "CDK_CONTEXT_JSON="+string(encoded), "CDK_DEFAULT_ACCOUNT="+identity.Account, "CDK_DEFAULT_REGION="+c.Region)
 	if err := app.Run(); err != nil {
@@ -157,7 +167,7 @@ func (k *CDK) synth(ctx context.Context, c *Client, names contract.Names, option
 	var manifest struct {
 		Missing []any `json:"missing"`
 	}
-	text, err = os.ReadFile(filepath.Join(directory, "manifest.json"))
+	text, err := os.ReadFile(filepath.Join(directory, "manifest.json"))
 	if err != nil || json.Unmarshal(text, &manifest) != nil || len(manifest.Missing) > 0 {
 		return nil, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -139,15 +140,42 @@ func (c *Client) Usable(ctx context.Context, names contract.Names) (*Stack, erro
 	return stack, err
 }
 
-// Template is the deployed template as it was sent.
-func (c *Client) Template(ctx context.Context, names contract.Names) (string, error) {
+// Template is a stack's template as it was sent.
+type Template map[string]any
+
+// Options are the deploy options that the template was made with, as far as they are not their defaults.
+func (t Template) Options() map[string]string {
+	found := map[string]string{}
+	metadata, _ := t["Metadata"].(map[string]any)
+	recorded, _ := metadata[contract.MetadataOptions].(map[string]any)
+	for name, value := range recorded {
+		found[name] = fmt.Sprint(value)
+	}
+	return found
+}
+
+// effective is the template without what CloudFormation does not look at.
+func (t Template) effective() Template {
+	without := maps.Clone(t)
+	delete(without, "Metadata")
+	return without
+}
+
+// Template is the deployed template.
+func (c *Client) Template(ctx context.Context, names contract.Names) (Template, error) {
 	answer, err := c.CloudFormation.GetTemplate(ctx, &cloudformation.GetTemplateInput{
 		StackName: aws.String(names.Stack()), TemplateStage: types.TemplateStageOriginal,
 	})
 	if err != nil {
-		return "", Explain(err)
+		return nil, Explain(err)
 	}
-	return aws.ToString(answer.TemplateBody), nil
+	template, err := parseTemplate(aws.ToString(answer.TemplateBody))
+	if err != nil {
+		return nil, &Error{
+			What: fmt.Sprintf("the deployed template of %s cannot be read: %v", names.Stack(), err), Next: "`npx cdk deploy` with all of its options writes it anew", Cause: err,
+		}
+	}
+	return template, nil
 }
 
 // FirstFailure is the event that failed first since a time: what made CloudFormation give up. Empty if there is none.

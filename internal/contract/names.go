@@ -101,6 +101,10 @@ const (
 	DefaultImageRef = ":latest"
 )
 
+// MetadataOptions is where in the template's Metadata the stack records the deploy options that are not their defaults, by name, so that
+// the command can deploy it again without being told them.
+const MetadataOptions = "BerthOptions"
+
 // Stack outputs. The first six are the specification's; the others are what berth needs to find the
 // rest without guessing a name.
 const (

@@ -20,9 +20,11 @@ type deployment struct {
 	client *cloud.Client
 	names  contract.Names
 	stack  *cloud.Stack
-	cdk    *cloud.CDK
-	said   io.Writer     // standard error
-	every  time.Duration // between two looks while something is waited for
+
+	template cloud.Template // the deployed one, once the options were asked for
+	cdk      *cloud.CDK
+	said     io.Writer     // standard error
+	every    time.Duration // between two looks while something is waited for
 
 	changed bool // this run has changed what runs
 }

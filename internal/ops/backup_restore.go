@@ -12,7 +12,6 @@ import (
 
 	"berth/internal/cloud"
 	"berth/internal/contract"
-	"berth/internal/options"
 )
 
 // BackupRestore is the verb `berth backup restore`.
@@ -20,7 +19,7 @@ type BackupRestore struct {
 	Target
 	Point    string   `name:"point" placeholder:"ARN" help:"The recovery point; the newest without it."`
 	NoSwitch bool     `name:"no-switch" help:"Restore only: the agent stays on the volume that it has."`
-	Context  []string `name:"context" short:"c" sep:"none" placeholder:"key=value" help:"The deploy options that the stack has, as it was deployed with; repeat it for more."`
+	Context  []string `name:"context" short:"c" sep:"none" placeholder:"key=value" help:"A deploy option that is to change, as the CDK CLI takes it; repeat it for more."`
 	Yes      bool     `name:"yes" short:"y" help:"Do not ask for the stack's name."`
 	JSON     bool     `name:"json" help:"Write JSON."`
 }
@@ -29,14 +28,15 @@ type BackupRestore struct {
 func (BackupRestore) Help() string {
 	return `The backup is restored to a new file system, and a task sees whether its sessions can be read, while the agent goes on. Then
 the agent is stopped, a last backup of its volume is taken, and the CDK CLI deploys the stack with the new file system
-(the option fileSystemId, to be given from then on). What was written after the restored backup is not in the new volume:
+(the option fileSystemId, which the stack records). What was written after the restored backup is not in the new volume:
 it is in the last backup. Outside prod CloudFormation deletes the old file system with that deployment; in prod it stays.
 A path alone cannot be restored: a session is its log, its checkpoints in a mirror that others share, and its place in the queue.
+` + optionsHelp + `
 
 Examples:
   berth backup restore --env prod
   berth backup restore --env prod --point 1eb3b5e7-9eb0-435a-a80b-108b488b0d45 --no-switch
-  berth backup restore --env dev -c architecture=arm64 --yes
+  berth backup restore --env dev --yes
 
 Exit codes: 0 restored; 1 failed; 2 a flag cannot be used; 130 Ctrl-C: it says what is left and how to go on.`
 }
@@ -62,9 +62,11 @@ func (b *BackupRestore) Run(ctx context.Context, stdio Stdio) error {
 		return err
 	}
 	client, stack := from.client, from.stack
-	var cdk *cloud.CDK
 	if !b.NoSwitch {
-		if cdk, err = cloud.FindCDK("."); err != nil {
+		if err := from.findCDK(); err != nil {
+			return err
+		}
+		if given, _, err = from.options(ctx, given); err != nil {
 			return err
 		}
 	}
@@ -83,7 +85,7 @@ func (b *BackupRestore) Run(ctx context.Context, stdio Stdio) error {
 	}
 	result := restored{Point: point.ARN, FileSystem: d.fileSystem, Found: found, Before: stack.Outputs[contract.OutputFileSystemID]}
 	if !b.NoSwitch {
-		s := &switchover{client: client, cdk: cdk, stack: stack, stdio: stdio, options: given, to: d.fileSystem}
+		s := &switchover{client: client, cdk: from.cdk, stack: stack, stdio: stdio, options: given, to: d.fileSystem}
 		if result.LastBackup, err = s.run(ctx); err != nil {
 			return err
 		}
@@ -97,17 +99,12 @@ func (b *BackupRestore) options() (map[string]string, error) {
 	if err := b.needsEnv("berth backup restore"); err != nil {
 		return nil, err
 	}
-	given := map[string]string{}
-	for _, each := range b.Context {
-		name, value, found := strings.Cut(each, "=")
-		if !found || name == "fileSystemId" {
-			return nil, &UsageError{fmt.Errorf("-c %.80q is no option to give here; the form is key=value, and fileSystemId is the restored one's", each)}
-		}
-		given[name] = value
+	given, err := readOptions(b.Context, b.Target)
+	if err != nil {
+		return nil, err
 	}
-	given["projectName"], given["environment"] = b.names().Project, b.Env
-	if _, err := options.Parse(given); err != nil {
-		return nil, &UsageError{err}
+	if _, named := given["fileSystemId"]; named {
+		return nil, &UsageError{errors.New("-c fileSystemId is not to be given here: it is the restored one's")}
 	}
 	return given, nil
 }
@@ -154,7 +151,7 @@ func (b *BackupRestore) write(stdio Stdio, result *restored) error {
 		_, err := fmt.Fprintf(stdio.Out, "Restored to file system %s, which has no mount target yet. The agent stays on %s.\n", result.FileSystem, result.Before)
 		return err
 	}
-	_, err := fmt.Fprintf(stdio.Out, "The agent uses file system %s now. Deploy with -c fileSystemId=%s from now on.\nWhat was on %s last is in recovery point %s\n",
+	_, err := fmt.Fprintf(stdio.Out, "The agent uses file system %s now. Whoever runs `npx cdk deploy` gives it -c fileSystemId=%s from now on; berth knows.\nWhat was on %s last is in recovery point %s\n",
 		result.FileSystem, result.FileSystem, result.Before, result.LastBackup)
 	return err
 }
@@ -189,7 +186,7 @@ func (s *switchover) run(ctx context.Context) (last string, err error) {
 	given := maps.Clone(s.options)
 	given["fileSystemId"] = s.to
 	parameters := map[string]string{contract.ParamFileSystemID: s.to, contract.ParamDesiredCount: desired}
-	if err := s.cdk.Deploy(ctx, s.client, s.stack.Names, given, parameters, s.stdio.Err); err != nil {
+	if err := s.cdk.Deploy(ctx, s.client, s.stack.Names, cloud.With{Options: given, Parameters: parameters}, s.stdio.Err); err != nil {
 		return "", s.explain(ctx, err, back)
 	}
 	return last, nil

@@ -24,7 +24,7 @@ func (d *Diff) runStack(ctx context.Context, stdio Stdio) error {
 	if d.JSON {
 		return &UsageError{errors.New("--json is for a session's changes; name a session, or leave it out")}
 	}
-	given, _, err := deployOptions(d.Context, d.Target)
+	given, err := readOptions(d.Context, d.Target)
 	if err != nil {
 		return err
 	}
@@ -33,6 +33,9 @@ func (d *Diff) runStack(ctx context.Context, stdio Stdio) error {
 		return err
 	}
 	if err := deployed.findCDK(); err != nil {
+		return err
+	}
+	if given, _, err = deployed.options(ctx, given); err != nil {
 		return err
 	}
 	if err := deployed.cdk.Diff(ctx, deployed.client, deployed.names, given, stdio.Out); err != nil {
@@ -44,6 +47,7 @@ func (d *Diff) runStack(ctx context.Context, stdio Stdio) error {
 // Help is the long help.
 func (Diff) Help() string {
 	return `With --env and without a session it is the stack's: how what would be deployed differs from what is (cdk diff).
+` + optionsHelp + `
 
 Everything that differs from where the session started, committed or not. Ignored files are left out.
 

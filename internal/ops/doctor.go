@@ -26,6 +26,7 @@ type Doctor struct {
 func (Doctor) Help() string {
 	return `It changes nothing. What is wrong comes with what to do about it; a stack that cannot be updated, with the call that
 takes it out of its state.
+` + optionsHelp + `
 
 Examples:
   berth doctor --env dev
@@ -46,12 +47,11 @@ func (v *Doctor) Run(ctx context.Context, stdio Stdio) error {
 	if err := v.needsEnv("doctor"); err != nil {
 		return err
 	}
-	given, parsed, err := deployOptions(v.Context, v.Target)
+	given, err := readOptions(v.Context, v.Target)
 	if err != nil {
 		return err
 	}
-	_ = given
-	findings := v.examine(ctx, stdio, parsed)
+	findings := v.examine(ctx, stdio, given)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -77,7 +77,7 @@ func (v *Doctor) Run(ctx context.Context, stdio Stdio) error {
 }
 
 // examine makes all checks. Those that need AWS are left out when it cannot be asked.
-func (v *Doctor) examine(ctx context.Context, stdio Stdio, parsed options.Options) (findings []finding) {
+func (v *Doctor) examine(ctx context.Context, stdio Stdio, given map[string]string) (findings []finding) {
 	add := func(check, found string, err error) {
 		if err != nil {
 			found = err.Error()
@@ -112,6 +112,7 @@ func (v *Doctor) examine(ctx context.Context, stdio Stdio, parsed options.Option
 	if err != nil {
 		return findings
 	}
+	d := &deployment{client: client, names: v.names(), cdk: cdk}
 	stack, err := client.Stack(ctx, v.names())
 	switch {
 	case errors.Is(err, cloud.ErrNoStack):
@@ -120,6 +121,12 @@ func (v *Doctor) examine(ctx context.Context, stdio Stdio, parsed options.Option
 		add("stack", "", err)
 	default:
 		add("stack", v.names().Stack()+" is in "+stack.Status, stack.Problem())
+		d.stack = stack
+	}
+	_, parsed, err := d.options(ctx, given)
+	if err != nil {
+		add("options", "", err)
+		return findings
 	}
 	found, err := checkVPC(ctx, client, parsed)
 	add("network", found, err)
@@ -176,26 +183,4 @@ func checkQuota(ctx context.Context, client *cloud.Client, parsed options.Option
 		}
 	}
 	return fmt.Sprintf("Fargate %s may use %v vCPUs, and the task takes %v", kind, limit, wanted), nil
-}
-
-// deployOptions reads the options of a deployment, whose name and environment are the target's.
-func deployOptions(assignments []string, target Target) (given map[string]string, parsed options.Options, err error) {
-	if _, err := options.ParseAssignments(assignments); err != nil {
-		return nil, parsed, &UsageError{err}
-	}
-	given = map[string]string{}
-	for _, each := range assignments {
-		name, value, _ := strings.Cut(each, "=")
-		given[name] = value
-	}
-	for name, own := range map[string]string{"projectName": target.names().Project, "environment": target.names().Environment} {
-		if value, there := given[name]; there && value != own {
-			return nil, parsed, &UsageError{fmt.Errorf("-c %s=%s names another deployment than --env and --project, which say %s", name, value, own)}
-		}
-		given[name] = own
-	}
-	if parsed, err = options.Parse(given); err != nil {
-		return nil, parsed, &UsageError{err}
-	}
-	return given, parsed, nil
 }

@@ -42,7 +42,10 @@ type Up struct {
 // Help is the long help.
 func (Up) Help() string {
 	return `With --env it deploys the stack to AWS, sets the key if none is set, builds and pushes the image, rolls it out and waits until
-the service is steady. Each run does what is missing: one that was cut off is run again. Without it, it is for this machine:
+the service is steady. Each run does what is missing: one that was cut off is run again. In prod it takes over what an earlier stack left.
+` + optionsHelp + `
+
+Without --env it is for this machine:
 
 It starts berthd in the background, with a directory as its volume, unless it answers already. Sessions that
 an earlier agent left unfinished there go on by themselves. Without a key the model is a scripted stand-in, which shows

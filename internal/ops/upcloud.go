@@ -28,7 +28,7 @@ type UpCloud struct {
 
 // runCloud is `berth up --env`: each step does what is missing.
 func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
-	given, parsed, err := deployOptions(u.Context, u.Target)
+	given, err := readOptions(u.Context, u.Target)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,8 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 	if err := d.findCDK(); err != nil {
 		return err
 	}
-	if err := d.provision(ctx, given, parsed); err != nil {
+	parsed, err := d.provision(ctx, given)
+	if err != nil {
 		return err
 	}
 	newKey, err := d.ensureKey(ctx, stdio, u.KeyFile)
@@ -110,41 +111,57 @@ func (u *Up) smoke(ctx context.Context, stdio Stdio, d *deployment) error {
 	return nil
 }
 
-// provision sees that the stack is there and is what the options say.
-func (d *deployment) provision(ctx context.Context, given map[string]string, parsed options.Options) error {
+// provision sees that the stack is there and is what the options say, which it returns.
+func (d *deployment) provision(ctx context.Context, given map[string]string) (parsed options.Options, err error) {
 	stack, err := d.settled(ctx)
-	switch {
-	case errors.Is(err, cloud.ErrNoStack):
-		if _, err := checkVPC(ctx, d.client, parsed); err != nil {
-			return err
+	if err != nil && !errors.Is(err, cloud.ErrNoStack) {
+		return parsed, err
+	}
+	d.stack = stack
+	given, parsed, err = d.options(ctx, given)
+	if err != nil {
+		return parsed, err
+	}
+	with := cloud.With{Options: given}
+	if stack == nil {
+		if err := d.checkFirst(ctx, parsed); err != nil {
+			return parsed, err
 		}
-		// A quota that cannot be read is no reason to deploy nothing: Fargate says so itself if it is too small.
-		if _, err := checkQuota(ctx, d.client, parsed); errors.Is(err, errSmallQuota) {
-			return err
-		} else if err != nil {
-			d.say("whether Fargate's quota is enough cannot be told: %v", err)
+		taken, err := d.adopt(ctx, parsed)
+		if err != nil {
+			return parsed, err
 		}
-		if err := d.adopt(ctx, given, parsed); err != nil {
-			return err
+		if taken.fileSystem != "" {
+			given["fileSystemId"] = taken.fileSystem
 		}
-	case err != nil:
-		return err
-	default:
-		d.stack = stack
-		if same, err := d.cdk.UpToDate(ctx, d.client, stack, given); err != nil || same {
-			return err
-		}
+		with.Import = taken.named
+	} else if same, err := d.cdk.UpToDate(ctx, d.client, stack, d.template, given); err != nil || same {
+		return parsed, err
 	}
 	d.say("deploying the stack %s in %s", d.names.Stack(), d.client.Region)
 	d.changed = true
 	begun := time.Now().Add(-clockSkew)
-	if err := d.cdk.Deploy(ctx, d.client, d.names, given, nil, d.said); err != nil {
+	if err := d.cdk.Deploy(ctx, d.client, d.names, with, d.said); err != nil {
 		if ctx.Err() != nil {
-			return d.interrupted()
+			return parsed, d.interrupted()
 		}
-		return d.why(ctx, err, begun, nil)
+		return parsed, d.why(ctx, err, begun, nil)
 	}
-	return d.refresh(ctx)
+	return parsed, d.refresh(ctx)
+}
+
+// checkFirst looks, before the first deployment, at what would fail minutes later.
+func (d *deployment) checkFirst(ctx context.Context, parsed options.Options) error {
+	if _, err := checkVPC(ctx, d.client, parsed); err != nil {
+		return err
+	}
+	// A quota that cannot be read is no reason to deploy nothing: Fargate says so itself if it is too small.
+	if _, err := checkQuota(ctx, d.client, parsed); errors.Is(err, errSmallQuota) {
+		return err
+	} else if err != nil {
+		d.say("whether Fargate's quota is enough cannot be told: %v", err)
+	}
+	return nil
 }
 
 // settled waits for a stack that CloudFormation is at work on: an earlier run may have been cut off.
@@ -166,26 +183,6 @@ func (d *deployment) settled(ctx context.Context) (*cloud.Stack, error) {
 			return nil, d.interrupted()
 		}
 	}
-}
-
-// adopt takes the file system that an earlier stack of a production left, by its tags.
-func (d *deployment) adopt(ctx context.Context, given map[string]string, parsed options.Options) error {
-	if parsed.FileSystemID != "" || !parsed.Production() {
-		return nil
-	}
-	found, err := d.client.FileSystems(ctx, map[string]string{
-		contract.TagProject: d.names.Project, contract.TagEnvironment: d.names.Environment, contract.TagManagedBy: contract.ManagedBy,
-	})
-	switch {
-	case err != nil:
-		return err
-	case len(found) == 1:
-		d.say("adopting the file system %s, which an earlier stack left", found[0].ID)
-		given["fileSystemId"] = found[0].ID
-	case len(found) > 1:
-		return &cloud.Error{What: fmt.Sprintf("earlier stacks of %s left %d file systems, among them %s and %s", d.names.Stack(), len(found), found[0].ID, found[1].ID), Next: "name the one to go on with: -c fileSystemId=" + found[0].ID}
-	}
-	return nil
 }
 
 // ensureKey sets the key if none is set. Without anybody to ask, it says how.

@@ -31,6 +31,10 @@ type Options struct {
 	EphemeralStorageGiB int
 	MaxSessions         int
 	AnthropicBaseURL    string
+
+	// Set are the values that are not their options' defaults, by name, but for the two that name the deployment. The stack
+	// records them.
+	Set map[string]string
 }
 
 // Architecture of the task and so of its image, as ECS names it in lower case.
@@ -63,24 +67,47 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("option %s: %s is not allowed; use %s", e.Option, quote(e.Value), e.Allowed)
 }
 
+// byDefault is the value of every option, but of the project's name, that stands for its default.
+const byDefault = "default"
+
 // Parse checks values, fills in the defaults of those that are not named, and returns the options.
 //
 // The error joins one *Error for each bad option, so that all of them are seen at once.
 func Parse(values map[string]string) (Options, error) {
-	var (
-		parsed Options
-		errs   []error
-	)
+	parsed, err := parseEach(values)
+	if err == nil {
+		err = errors.Join(checkFargatePair(parsed), checkZones(parsed), checkNames(parsed.Names()))
+	}
+	if err != nil {
+		return Options{}, err
+	}
+	return parsed, nil
+}
+
+// Check checks each value for itself, as far as that goes without those that are to be added from elsewhere.
+func Check(values map[string]string) error {
+	_, err := parseEach(values)
+	return err
+}
+
+func parseEach(values map[string]string) (parsed Options, err error) {
+	var errs []error
 	for _, option := range Table {
 		value, given := values[option.Name]
-		if !given {
+		if !given || value == byDefault && option.Name != "projectName" {
 			value = option.Default
 		}
-		if !given && value == "" {
+		if value == "" && (!given || values[option.Name] == byDefault) {
 			continue
 		}
 		if !option.set(&parsed, value) {
 			errs = append(errs, &Error{option.Name, value, option.Allowed})
+		}
+		if value != option.Default && option.Name != "projectName" && option.Name != "environment" {
+			if parsed.Set == nil {
+				parsed.Set = map[string]string{}
+			}
+			parsed.Set[option.Name] = value
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -88,18 +115,21 @@ func Parse(values map[string]string) (Options, error) {
 			errs = append(errs, fmt.Errorf("unknown option %s; the options are %s", quote(name), strings.Join(names(), ", ")))
 		}
 	}
-	if len(errs) == 0 {
-		errs = append(errs, checkFargatePair(parsed), checkZones(parsed), checkNames(parsed.Names()))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return Options{}, err
-	}
-	return parsed, nil
+	return parsed, errors.Join(errs...)
 }
 
 // ParseAssignments parses values written as "key=value", as the command line has them. Of two for the
 // same option the last one counts, as with the CDK CLI.
 func ParseAssignments(assignments []string) (Options, error) {
+	values, err := Assignments(assignments)
+	if err != nil {
+		return Options{}, err
+	}
+	return Parse(values)
+}
+
+// Assignments takes "key=value" apart, without a look at the values.
+func Assignments(assignments []string) (map[string]string, error) {
 	values := make(map[string]string, len(assignments))
 	var errs []error
 	for _, assignment := range assignments {
@@ -110,9 +140,9 @@ func ParseAssignments(assignments []string) (Options, error) {
 		values[name] = value
 	}
 	if err := errors.Join(errs...); err != nil {
-		return Options{}, err
+		return nil, err
 	}
-	return Parse(values)
+	return values, nil
 }
 
 // cdkOwn are the keys that the CDK CLI keeps in a context for itself: cdk acknowledge and cdk

@@ -99,7 +99,7 @@ func init() {
 		case len(parts) == 3:
 			return "ListRecoveryPointsByBackupVault"
 		}
-		return map[string]string{"DELETE": "DeleteBackupVault"}[method]
+		return map[string]string{"DELETE": "DeleteBackupVault", "GET": "DescribeBackupVault"}[method]
 	}
 }
 
@@ -125,6 +125,12 @@ var _ = register("backup", map[string]Handler{
 			return nil, &Fault{400, "InvalidRequestException", "Backup vault cannot be deleted because it contains recovery points."}
 		}
 		return object{}, nil
+	},
+	"DescribeBackupVault": func(w *World, c Call) (any, error) {
+		if _, found := w.Backups().Points[c.Text("id")]; !found {
+			return nil, &Fault{400, "ResourceNotFoundException", "Backup vault does not exist."}
+		}
+		return object{"BackupVaultName": c.Text("id")}, nil
 	},
 	"StartBackupJob": func(w *World, c Call) (any, error) {
 		if c.Text("IamRoleArn") == "" {
