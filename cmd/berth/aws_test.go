@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"berth/internal/cloud/awstest"
-	"berth/internal/tunnel/ssmtest"
 )
 
 // From nothing to a running service, and what comes after.
@@ -231,19 +230,7 @@ func TestUpEndsWithASession(t *testing.T) {
 	} {
 		t.Run(word, func(t *testing.T) {
 			l := newLab(t)
-			server, agent := ssmtest.New(), newFakeAgent("token")
-			t.Cleanup(server.Close)
-			volume := t.TempDir()
-			stop, err := agent.serve(volume)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(stop)
-			address, err := listensAt(volume)
-			if err != nil {
-				t.Fatal(err)
-			}
-			l.Sessions(server, ssmtest.To(address))
+			agent := l.agent
 			go func() {
 				if agent.until(t.Context(), func() bool { return len(agent.sessions) > 0 }) == nil {
 					agent.change(func() { agent.sessions[0].end(endings[word]) })

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -22,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"berth/internal/cloud/awstest"
+	"berth/internal/tunnel/ssmtest"
 )
 
 const fakeDocker = `#!/bin/sh
@@ -37,11 +40,40 @@ esac
 
 const template = `{"Resources":{"Cluster":{"Type":"AWS::ECS::Cluster"}}}`
 
-// lab is a checkout with a fake CDK CLI and a fake builder, a registry, and an AWS account.
+// lab is a checkout with a fake CDK CLI and a fake builder, a registry, and an AWS account, whose tasks run the fake agent.
 type lab struct {
 	*awstest.World
-	root string
-	env  []string
+	root  string
+	env   []string
+	agent *fakeAgent
+	ssm   *ssmtest.Server
+}
+
+// reachable has the tasks of an AWS account run a fake agent, which is reached through a stand-in of Session Manager. volume is a
+// directory for the agent.
+func reachable(w *awstest.World, volume string) (server *ssmtest.Server, agent *fakeAgent, dial func(context.Context) (net.Conn, error), stop func(), err error) {
+	server, agent = ssmtest.New(), newFakeAgent("token")
+	stopAgent, err := agent.serve(volume)
+	stop = func() {
+		server.Close()
+		if stopAgent != nil {
+			stopAgent()
+		}
+	}
+	if err != nil {
+		return server, agent, nil, stop, err
+	}
+	text, err := os.ReadFile(filepath.Join(volume, "endpoint.json"))
+	if err != nil {
+		return server, agent, nil, stop, err
+	}
+	endpoint := struct{ URL string }{}
+	if err := json.Unmarshal(text, &endpoint); err != nil {
+		return server, agent, nil, stop, err
+	}
+	dial = ssmtest.To(strings.TrimPrefix(endpoint.URL, "http://"))
+	w.Sessions(server, dial)
+	return server, agent, dial, stop, nil
 }
 
 func newLab(t *testing.T) *lab {
@@ -49,6 +81,12 @@ func newLab(t *testing.T) *lab {
 	l := &lab{World: awstest.New(), root: t.TempDir()}
 	_, stop := l.Serve()
 	t.Cleanup(stop)
+	server, agent, _, stopAgent, err := reachable(l.World, t.TempDir())
+	t.Cleanup(stopAgent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.agent, l.ssm = agent, server
 	store := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(store.Close)
 	executable, err := os.Executable()
@@ -121,6 +159,8 @@ func (l *lab) running() {
 		service.Ran = []string{"@" + digestOf("a"), "@" + digestOf("b")}
 		service.Tasks = []*awstest.Task{{ID: strings.Repeat("1", 32), Status: "RUNNING", Health: "HEALTHY", Digest: digestOf("b"), Started: time.Unix(1_700_000_200, 0)}}
 		w.LogLines["/ecs/claude-code-dev"] = nil
+		w.AddVolume(stack)
+		w.Spends("claude-code", "dev", awstest.Spent{From: "2026-10-01", To: "2026-11-01", Services: []awstest.ServiceSpent{{Service: "Amazon Elastic Container Service", USD: "81.2345"}, {Service: "EC2 - Other", USD: "3.1"}}})
 	})
 	l.Forget()
 }

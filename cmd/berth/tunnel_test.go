@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,44 +63,20 @@ func TestTunnelScripts(t *testing.T) {
 	})
 }
 
-// listensAt is the address of the agent that uses a volume.
-func listensAt(volume string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(volume, "endpoint.json"))
-	if err != nil {
-		return "", err
-	}
-	endpoint := struct{ URL string }{}
-	if err := json.Unmarshal(text, &endpoint); err != nil {
-		return "", err
-	}
-	address, err := url.Parse(endpoint.URL)
-	if err != nil {
-		return "", err
-	}
-	return address.Host, nil
-}
-
 func setUpTunnel(env *testscript.Env) error {
-	w := &tunnelled{aws: awstest.New(), ssm: ssmtest.New(), agent: newFakeAgent("token")}
+	w := &tunnelled{aws: awstest.New()}
 	_, stop := w.aws.Serve()
 	env.Defer(stop)
-	env.Defer(w.ssm.Close)
-	volume := filepath.Join(env.WorkDir, "volume")
-	stopAgent, err := w.agent.serve(volume)
-	if err != nil {
-		return err
-	}
+	server, agent, dial, stopAgent, err := reachable(w.aws, filepath.Join(env.WorkDir, "volume"))
 	env.Defer(stopAgent)
-	address, err := listensAt(volume)
 	if err != nil {
 		return err
 	}
-	w.dial = ssmtest.To(address)
+	w.ssm, w.agent, w.dial = server, agent, dial
 	w.aws.Change(func(world *awstest.World) { world.AddStack("claude-code", "dev").Parameters["DesiredCount"] = "1" })
 	w.task(func(service *awstest.Service, _ *awstest.Stack) {
 		service.Desired, service.Tasks = 1, []*awstest.Task{running("one")}
 	})
-	w.aws.Sessions(w.ssm, w.dial)
 	env.Vars = append(env.Vars, w.aws.Env()...)
 	env.Vars = append(env.Vars, "BERTH_DATA="+filepath.Join(env.WorkDir, "none"), "HOME="+env.WorkDir, "GORACE=atexit_sleep_ms=0", "LC_ALL=C",
 		"GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1")

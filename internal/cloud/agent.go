@@ -49,6 +49,7 @@ type Image struct {
 	Digest string    `json:"digest"`
 	Tags   []string  `json:"tags"`
 	Pushed time.Time `json:"pushed_at"`
+	Size   int64     `json:"size_bytes"`
 }
 
 // repository is the name of the stack's repository.
@@ -66,7 +67,7 @@ func (c *Client) Images(ctx context.Context, stack *Stack) (images []Image, err 
 			return nil, Explain(err)
 		}
 		for _, each := range page.ImageDetails {
-			images = append(images, Image{aws.ToString(each.ImageDigest), each.ImageTags, aws.ToTime(each.ImagePushedAt)})
+			images = append(images, Image{aws.ToString(each.ImageDigest), each.ImageTags, aws.ToTime(each.ImagePushedAt), aws.ToInt64(each.ImageSizeInBytes)})
 		}
 	}
 	slices.SortStableFunc(images, func(a, b Image) int { return b.Pushed.Compare(a.Pushed) })

@@ -2,12 +2,14 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"berth/internal/api"
 	"berth/internal/cloud"
 	"berth/internal/contract"
 )
@@ -29,6 +31,8 @@ type CloudStatus struct {
 	AlarmsTotal int               `json:"alarms"`
 	Alarms      []string          `json:"alarms_firing"`
 	LastBackup  *time.Time        `json:"last_backup,omitempty"`
+	Agent       *api.Status       `json:"agent,omitempty"`
+	AgentAway   string            `json:"agent_unreachable,omitempty"` // why what the agent itself knows is not there
 	Problems    []string          `json:"problems"`
 }
 
@@ -60,6 +64,7 @@ func (s *Status) runCloud(ctx context.Context, stdio Stdio) error {
 		return err
 	}
 	status := d.status(ctx)
+	status.askAgent(ctx, s.Target)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -126,6 +131,38 @@ func (d *deployment) status(ctx context.Context) *CloudStatus {
 	return s
 }
 
+// agentTime is how long the agent may take to answer, the way to it included.
+const agentTime = 30 * time.Second
+
+// askAgent asks the agent itself, through the tunnel. That it cannot be reached is told and is no problem: it may just be starting, and
+// a task that does not start is told of already. That AWS or the agent refuses is one.
+func (s *CloudStatus) askAgent(ctx context.Context, target Target) {
+	if s.Service == nil || s.Service.Running == 0 {
+		s.AgentAway = "no task runs"
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
+	client, err := target.reach(limited)
+	if err == nil {
+		defer client.Close()
+		s.Agent, err = client.Status(limited)
+	}
+	if err != nil {
+		s.AgentAway = err.Error()
+		if limited.Err() != nil && ctx.Err() == nil {
+			s.AgentAway = fmt.Sprintf("it did not answer within %s", agentTime)
+		}
+		if refused := new(cloud.Error); !errors.Is(err, api.ErrUnreachable) && limited.Err() == nil || errors.As(err, &refused) && !errors.Is(err, cloud.ErrNoTask) {
+			s.Problems = append(s.Problems, err.Error())
+		}
+		return
+	}
+	for _, problem := range s.Agent.Problems {
+		s.Problems = append(s.Problems, "sessions do not run: "+problem)
+	}
+}
+
 func (d *deployment) serviceStatus(ctx context.Context, s *CloudStatus, problem func(error)) {
 	service, err := d.client.Service(ctx, d.stack)
 	problem(err)
@@ -154,6 +191,21 @@ func (d *deployment) serviceStatus(ctx context.Context, s *CloudStatus, problem 
 	if s.Image == "" {
 		s.Image = strings.TrimPrefix(d.stack.Parameters[contract.ParamImageRef], "@")
 	}
+}
+
+// sessionCounts says how many sessions are in each state that has any, and how many places are taken.
+func sessionCounts(status *api.Status) string {
+	var parts []string
+	for _, state := range api.States {
+		if count := status.Sessions[state]; count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", count, state))
+		}
+	}
+	text := "none"
+	if len(parts) > 0 {
+		text = strings.Join(parts, ", ")
+	}
+	return fmt.Sprintf("%s; %d of %d places taken", text, status.Sessions[api.Preparing]+status.Sessions[api.Running], status.Places)
 }
 
 func writeCloudStatus(to io.Writer, s *CloudStatus, now time.Time) error {
@@ -190,6 +242,12 @@ func writeCloudStatus(to io.Writer, s *CloudStatus, now time.Time) error {
 	}
 	if s.KeySet != nil {
 		row("key", map[bool]string{true: "set", false: "not set"}[*s.KeySet])
+	}
+	if s.Agent != nil {
+		row("sessions", sessionCounts(s.Agent))
+		writeSpend(row, &s.Agent.Spend)
+	} else if s.AgentAway != "" {
+		row("sessions", "not known, the agent cannot be reached: "+s.AgentAway)
 	}
 	row("alarms", fmt.Sprintf("%d of %d in ALARM", len(s.Alarms), s.AlarmsTotal))
 	backup := "none yet"

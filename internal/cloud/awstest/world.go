@@ -193,7 +193,7 @@ func (w *World) Mutations() (names []string) {
 }
 
 // reading are the verbs with which calls begin that change nothing.
-var reading = regexp.MustCompile(`^(Describe|Get|List|BatchGet|BatchCheck|Filter|Tail|Start(Live)?Query$|Validate|Simulate|Lookup|Search|Detect)`)
+var reading = regexp.MustCompile(`^(Describe|Get|List|BatchGet|BatchCheck|Filter|Tail|Start(Live)?Query$|StartSession$|Validate|Simulate|Lookup|Search|Detect)`)
 
 var scope = regexp.MustCompile(`Credential=([^/]*)/[0-9]+/([^/]*)/([^/]*)/aws4_request`)
 
