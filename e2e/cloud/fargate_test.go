@@ -1,4 +1,4 @@
-//go:build e2e && story
+//go:build e2e
 
 package cloud
 
@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"berth/internal/dockertest"
+	"berth/internal/tunnel/ssmtest"
 )
 
 // fargate stands in for what the emulator has not: something that runs tasks. For each task that the emulator has as running it pulls the
@@ -45,6 +46,8 @@ type fargate struct {
 	ecs     *ecs.Client
 	secrets *secretsmanager.Client
 	logs    *cloudwatchlogs.Client
+
+	ssm *ssmtest.Server // reaches into the container
 
 	mu         sync.Mutex
 	containers map[string]string // by task, while it runs
@@ -101,6 +104,9 @@ func (f *fargate) look(ctx context.Context) error {
 		f.forget(arn, id)
 	}
 	for arn := range wanted {
+		if f.container() != "" {
+			break // the deployment's configuration lets the old task end before the new one begins
+		}
 		if err := f.start(ctx, arn); err != nil {
 			f.t.Logf("fargate: task %s does not start: %v", arn, err)
 			if err := f.tell(ctx, "task-ended", map[string]any{"task": arn, "reason": "CannotStart: " + err.Error()}); err != nil {
@@ -112,6 +118,7 @@ func (f *fargate) look(ctx context.Context) error {
 }
 
 func (f *fargate) forget(arn, id string) {
+	f.ssm.Stall() // what Session Manager had in it does not answer any more
 	f.mu.Lock()
 	delete(f.containers, arn)
 	f.mu.Unlock()
@@ -265,6 +272,16 @@ func (f *fargate) container() string {
 	defer f.mu.Unlock()
 	for _, id := range f.containers {
 		return id
+	}
+	return ""
+}
+
+// task is the ARN of the one task whose container runs; "" if none does.
+func (f *fargate) task() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for arn := range f.containers {
+		return arn
 	}
 	return ""
 }

@@ -33,6 +33,7 @@ const (
 	modelKey     = "sk-ant-the-key-that-nobody-may-see"
 	githubSecret = "ghp_TheGitHubTokenThatNobodyMaySee01234"
 	apiSecret    = "the-api-token-that-only-clients-may-see"
+	secondKey    = "sk-ant-another-key-that-nobody-may-see"
 )
 
 // machine is what all tests of a run share: a Docker daemon with the bases, and a clone of what is committed.

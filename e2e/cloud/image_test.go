@@ -109,7 +109,7 @@ func searchFor(t *testing.T, where string, text io.Reader) {
 	kept := 0
 	for {
 		n, err := io.ReadFull(text, buffer[kept:])
-		for _, secret := range []string{modelKey, githubSecret, apiSecret} {
+		for _, secret := range []string{modelKey, secondKey, githubSecret, apiSecret} {
 			if bytes.Contains(buffer[:kept+n], []byte(secret)) {
 				t.Errorf("%s holds the secret %.6s…", where, secret)
 			}

@@ -1,4 +1,4 @@
-//go:build e2e && story
+//go:build e2e
 
 package cloud
 
@@ -15,7 +15,8 @@ import (
 	"testing"
 )
 
-// recorder stands before the emulator, and remembers what was called.
+// recorder stands before the emulator, and remembers what was called. What starts a session with a task, which the emulator has nothing
+// for, it answers itself.
 type recorder struct {
 	*httptest.Server
 
@@ -23,7 +24,7 @@ type recorder struct {
 	calls []string
 }
 
-func newRecorder(t *testing.T, emulator string) *recorder {
+func newRecorder(t *testing.T, emulator string, tasks *fargate) *recorder {
 	t.Helper()
 	target, err := url.Parse(emulator)
 	if err != nil {
@@ -35,7 +36,14 @@ func newRecorder(t *testing.T, emulator string) *recorder {
 		request.Out.Host = request.In.Host // the signature is over it, and answers lead to it
 	}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		r.remember(request)
+		switch r.remember(request) {
+		case "StartSession":
+			tasks.startSession(w, request)
+			return
+		case "ExecuteCommand":
+			tasks.executeCommand(w, request)
+			return
+		}
 		forward.ServeHTTP(w, request)
 	}))
 	t.Cleanup(r.Close)
@@ -47,11 +55,10 @@ func (r *recorder) address() string { return strings.TrimPrefix(r.URL, "http://"
 // reading is what calls begin with that change nothing.
 var reading = regexp.MustCompile(`^(Describe|List|Get|BatchGet|Filter|Lookup|Validate|View|Search)`)
 
-// remember notes a call that changes something. It is named in a header, in a form, in a path (of CBOR), or by its method.
-func (r *recorder) remember(request *http.Request) {
+// remember notes a call that changes something, and returns its name. It is in a header, in a form, in a path (of CBOR), or is the method.
+func (r *recorder) remember(request *http.Request) (action string) {
 	name := request.Method + " " + request.URL.Path
 	changes := request.Method != http.MethodGet && request.Method != http.MethodHead
-	action := ""
 	if target := request.Header.Get("X-Amz-Target"); target != "" {
 		action = target[strings.LastIndex(target, ".")+1:]
 	} else if _, operation, found := strings.Cut(request.URL.Path, "/operation/"); found {
@@ -65,12 +72,12 @@ func (r *recorder) remember(request *http.Request) {
 	if action != "" {
 		name, changes = action, !reading.MatchString(action)
 	}
-	if !changes {
-		return
+	if changes {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.calls = append(r.calls, name)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.calls = append(r.calls, name)
+	return action
 }
 
 func (r *recorder) mutating() []string {

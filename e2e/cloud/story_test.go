@@ -3,320 +3,389 @@
 package cloud
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"berth/internal/api"
 	"berth/internal/contract"
-	"berth/internal/image"
 	"berth/internal/scripted"
 )
 
-// story is a deployment from its beginning to its end, seen from the operator's place: a clone of the project, an AWS account, which is
-// an emulator, and a model, which plays scripts.
-type story struct {
-	t       *testing.T
-	url     string   // of the emulator
-	env     []string // of every command
-	model   string
-	fargate *fargate
-	watched func(secret string)
-	proxy   *recorder
-}
-
-var names = contract.Names{Project: "claude-code", Environment: "dev"}
-
-func newStory(t *testing.T, scripts ...scripted.Script) *story {
-	t.Helper()
-	model, err := scripted.New(scripted.Options{Key: modelKey, Scripts: scripts})
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := &story{t: t}
-	var stop func()
-	if x.model, stop, err = model.Listen(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
-	x.environment()
-	x.emulator()
-	x.proxy = newRecorder(t, x.url)
-	x.run("go", "build", "-o", "bin/", "./cmd/berth")
-	x.env = append(x.env, image.EnvRegistry+"="+x.proxy.address(), "AWS_ENDPOINT_URL="+x.proxy.URL, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
-	x.watched = watchCommandLines(t)
-	config := aws.Config{Region: "us-east-1", BaseEndpoint: &x.url, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")}
-	x.fargate = &fargate{
-		t: t, docker: shared.docker, url: x.url, cluster: names.Stack(), volumes: t.TempDir(), containers: map[string]string{},
-		// On Fargate the role's credentials are at an address of the task's own.
-		platform: map[string]string{
-			"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": x.url,
-			"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-		},
-		ecs: ecs.NewFromConfig(config), secrets: secretsmanager.NewFromConfig(config), logs: cloudwatchlogs.NewFromConfig(config),
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan struct{})
-	go func() { defer close(ended); x.fargate.run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
-	return x
-}
-
-// environment makes the environment of every command: nobody's home, profile and credentials are in it, and no proxy.
-func (x *story) environment() {
-	x.t.Helper()
-	home := x.t.TempDir()
-	if err := os.WriteFile(filepath.Join(home, ".cdk.json"), []byte(`{"notices": false}`), 0o600); err != nil {
-		x.t.Fatal(err)
-	}
-	link := filepath.Join(shared.clone, "node_modules")
-	if err := os.Symlink(filepath.Join(shared.root, "node_modules"), link); err != nil && !errors.Is(err, os.ErrExist) {
-		x.t.Fatal(err)
-	}
-	x.env = []string{
-		"PATH=" + filepath.Join(shared.root, "node_modules", ".bin") + ":/usr/bin:" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + x.t.TempDir(), "LC_ALL=C.UTF-8",
-		"AWS_EC2_METADATA_DISABLED=true", "CDK_REQUIRE_APPROVAL=never", "CDK_DISABLE_CLI_TELEMETRY=true", "npm_config_update_notifier=false",
-		"GOPROXY=off", "DOCKER_HOST=" + shared.docker.Host, image.EnvBuildFlags + "=--network=host",
-	}
-	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
-		value, err := exec.Command("go", "env", name).Output()
-		if err != nil {
-			x.t.Fatal(err)
-		}
-		x.env = append(x.env, name+"="+strings.TrimSpace(string(value)))
-	}
-}
-
-// emulator starts an AWS emulator, which ends with the test.
-func (x *story) emulator() {
-	x.t.Helper()
-	file := filepath.Join(x.t.TempDir(), "endpoint.json")
-	program := exec.Command(filepath.Join(shared.root, ".venv/bin/python"), filepath.Join(shared.root, "emulator/launch.py"), "--endpoint-file", file, "--with-parent")
-	var said bytes.Buffer
-	program.Env, program.Stderr = x.env, &said
-	if err := program.Start(); err != nil {
-		x.t.Fatal(err)
-	}
-	x.t.Cleanup(func() {
-		err := errors.Join(program.Process.Signal(syscall.SIGTERM), program.Wait())
-		if err != nil || x.t.Failed() {
-			x.t.Logf("the emulator: %v\n%s", err, said.String())
-		}
-	})
-	var endpoint struct{ URL string }
-	eventually(x.t, "the emulator accepts requests", func() bool {
-		text, err := os.ReadFile(file)
-		return err == nil && json.Unmarshal(text, &endpoint) == nil
-	})
-	x.url = endpoint.URL
-}
-
-// run runs a command in the clone, which has to succeed, and returns what it prints.
-func (x *story) run(words ...string) string {
-	x.t.Helper()
-	ctx, cancel := context.WithTimeout(x.t.Context(), patience)
-	defer cancel()
-	switch words[0] {
-	case "cdk":
-		words[0] = filepath.Join(shared.root, "node_modules", ".bin", "cdk")
-	case "aws":
-		words[0] = filepath.Join(shared.root, ".venv", "bin", "aws")
-	}
-	program := exec.CommandContext(ctx, words[0], words[1:]...)
-	program.Dir, program.Env, program.WaitDelay = shared.clone, x.env, 5*time.Second
-	var stdout, stderr bytes.Buffer
-	program.Stdout, program.Stderr = &stdout, &stderr
-	started := time.Now()
-	if err := program.Run(); err != nil {
-		x.t.Fatalf("%s: %v\n%s\n%s", strings.Join(words, " "), err, stdout.String(), stderr.String())
-	}
-	x.t.Logf("%5.1f s  %.120s", time.Since(started).Seconds(), strings.Join(append([]string{filepath.Base(words[0])}, words[1:]...), " "))
-	searchFor(x.t, words[0], strings.NewReader(stdout.String()+stderr.String()))
-	return strings.TrimSpace(stdout.String())
-}
-
-// aws asks the aws CLI for one thing.
-func (x *story) aws(query string, words ...string) string {
-	x.t.Helper()
-	return x.run(append(append([]string{"aws"}, words...), "--query", query, "--output", "text")...)
-}
-
-// berth runs the command, as it was built from the clone.
-func (x *story) berth(words ...string) string {
-	x.t.Helper()
-	return x.run(append([]string{filepath.Join(shared.clone, "bin", "berth")}, words...)...)
-}
-
-// up is the one command.
-func (x *story) up(key string) string {
-	x.t.Helper()
-	return x.berth("up", "--env", names.Environment, "-c", "anthropicBaseUrl="+x.model, "--key-file", key, "--no-smoke")
-}
-
-func (x *story) output(name string) string {
-	x.t.Helper()
-	return x.aws(fmt.Sprintf("Stacks[0].Outputs[?OutputKey=='%s'].OutputValue", name), "cloudformation", "describe-stacks", "--stack-name", names.Stack())
-}
-
-// agent waits until the agent answers, as it does to whoever has the token that the stack made.
-func (x *story) agent() *api.Client {
-	x.t.Helper()
-	var agent map[string]string
-	text, err := x.fargate.secrets.GetSecretValue(x.t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String(names.AgentSecret())})
-	if err != nil {
-		x.t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(aws.ToString(text.SecretString)), &agent); err != nil {
-		x.t.Fatal(err)
-	}
-	token := agent[contract.SecretKeyAPIToken]
-	x.watched(token)
-	client := api.NewClient(api.Endpoint{URL: "http://" + contract.Listen, Token: token})
-	eventually(x.t, "the agent answers", func() bool {
-		_, err := client.Status(x.t.Context())
-		return err == nil
-	})
-	return client
-}
-
-// A deployment from nothing: the real CDK CLI deploys the stack, the real Dockerfile becomes the image in its registry, the service runs it as its task
-// definition says, a session outlives its container, and what the aws CLI reports is what runs.
+// A deployment from nothing to nothing, twice: the real CDK CLI deploys the stack, the real Dockerfile becomes the image in its
+// repository, the service runs it as its task definition says, sessions come through the tunnel and outlive their container, and after
+// each step the aws CLI reports what `berth status` does. No secret is among the arguments of any process meanwhile.
 func TestTheStory(t *testing.T) {
+	needImage(t) // so that Docker has its layers
 	x := newStory(t,
-		scripted.Script{Match: "^short", Steps: []scripted.Step{scripted.Use(scripted.Bash("echo made > file")), scripted.Text("Done.")}},
+		scripted.Script{Match: "berth works", Steps: []scripted.Step{scripted.Use(scripted.Bash("echo berth works")), scripted.Text("berth works")}},
+		scripted.Script{Match: "^short", Steps: []scripted.Step{scripted.Use(scripted.Bash("echo made > file")), scripted.Text("All done.")}},
 		scripted.Script{Match: "^long", Steps: []scripted.Step{
-			scripted.Use(scripted.Bash("echo first >> steps")), scripted.Use(scripted.Bash("touch began; until test -e go-on; do sleep 0.1; done")), scripted.Text("Done."),
+			scripted.Use(scripted.Bash("echo first >> steps")), scripted.Use(scripted.Bash("touch began; until test -e go-on; do sleep 0.1; done")), scripted.Text("All done."),
 		}})
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte(modelKey+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	x.up()
+	first := x.compare("up")
+	if first.Image == "" || first.Parameters[contract.ParamImageRef] != "@"+first.Image || !first.KeySet || first.Paused {
+		t.Errorf("after `berth up`: %+v", first)
 	}
-	x.up(key)
-	digest := x.aws("imageDetails[].imageDigest", "ecr", "describe-images", "--repository-name", names.Stack())
-	if !strings.HasPrefix(digest, "sha256:") || strings.Contains(digest, "\t") {
-		t.Fatalf("ECR has %q", digest)
-	}
-	if parameter := x.aws("Stacks[0].Parameters[?ParameterKey=='ImageRef'].ParameterValue", "cloudformation", "describe-stacks", "--stack-name", names.Stack()); parameter != "@"+digest {
-		t.Errorf("the stack's ImageRef is %s, and ECR has %s", parameter, digest)
-	}
-	client := x.agent()
-	if running := x.aws("tasks[0].containers[0].imageDigest", "ecs", "describe-tasks", "--cluster", names.Stack(), "--tasks", x.task()); running != digest {
-		t.Errorf("the task runs %s, and %s was rolled out", running, digest)
-	}
+	x.session("short")
+	x.killedInMidSession()
+	x.logs()
 
-	in := &task{t: t, client: client, id: x.fargate.container()}
-	in.await(in.create("short"), "ends well", succeeded)
-	long := in.create("long")
-	in.await(long, "is in mid-work", in.began("began"))
-	before := x.task()
-	if _, err := shared.docker.Docker(t.Context(), "kill", "--signal", "KILL", in.id); err != nil {
-		t.Fatal(err)
+	x.key.Store(secondKey)
+	x.berth(secondKey, "key", "set")
+	if second := x.compare("key set"); second.KeyVersion == first.KeyVersion {
+		t.Errorf("after `berth key set` the secret has the version %s still", first.KeyVersion)
 	}
-	eventually(t, "another container runs", func() bool { id := x.fargate.container(); return id != "" && id != in.id })
-	in.id, in.client = x.fargate.container(), x.agent()
-	again := in.await(long, "is in mid-work again", in.began("began"))
-	in.inside("touch " + filepath.Join(again.WorkDir, "go-on"))
-	in.await(long, "ends well", succeeded)
-	if text := in.inside("cat " + filepath.Join(again.WorkDir, "steps")); text != "first" {
-		t.Errorf("the steps that were taken: %q", text)
-	}
-	if why := x.aws("tasks[0].[stopCode,containers[0].exitCode]", "ecs", "describe-tasks", "--cluster", names.Stack(), "--tasks", before); why != "EssentialContainerExited\t137" {
-		t.Errorf("the task that was killed: %q", why)
-	}
-	eventually(t, "the log is in CloudWatch", func() bool {
-		return strings.Contains(x.aws("events[].message", "logs", "filter-log-events", "--log-group-name", names.LogGroup()), contract.LogSessionEnded)
-	})
+	x.session("short")
 
-	x.proxy.forget()
-	x.up(key)
-	if changed := x.proxy.mutating(); len(changed) > 0 {
-		t.Errorf("a second `berth up` with nothing to do made these calls: %q", changed)
-	}
-	if pushed := x.berth("push", "--env", names.Environment); !strings.HasSuffix(pushed, "@"+digest) {
-		t.Errorf("`berth push` prints %q", pushed)
-	}
+	x.nothingToDo()
+	x.another(first.Image)
+	x.pause()
 
-	x.berth("pause", "--env", names.Environment)
-	eventually(t, "no container runs", func() bool { return x.fargate.container() == "" })
-	x.berth("unpause", "--env", names.Environment)
-	in.client = x.agent()
-	if again, err := in.client.Session(t.Context(), long); err != nil || again.State != api.Succeeded {
-		t.Errorf("after a pause the session is %+v, %v", again, err)
+	if text := x.berth("", "exec", "--", contract.DaemonPath, "health"); text != "" {
+		t.Logf("berth exec: %q", text)
 	}
-	x.berth("status", "--env", names.Environment, "--json")
-	x.run("cdk", "destroy", "--force")
-	if left := x.aws("StackSummaries[?StackStatus!='DELETE_COMPLETE'].StackName", "cloudformation", "list-stacks"); left != "" {
-		t.Errorf("%s is left", left)
-	}
+	x.cost()
+	x.searchTemplate()
+	x.down()
+	x.up()
+	x.compare("up again")
+	x.down()
 }
 
-// task is the ARN of the task that runs.
-func (x *story) task() string {
+// session runs a session to its end, through the tunnel.
+func (x *story) session(prompt string) {
 	x.t.Helper()
-	return x.aws("taskArns[0]", "ecs", "list-tasks", "--cluster", names.Stack(), "--desired-status", "RUNNING")
+	id, said, _ := strings.Cut(x.berth("", "run", prompt), "\n")
+	if !strings.Contains(said, "All done.") {
+		x.t.Errorf("`berth run` says %q", said)
+	}
+	var shown api.Session
+	if err := json.Unmarshal([]byte(x.berth("", "show", id, "--json")), &shown); err != nil || shown.State != api.Succeeded {
+		x.t.Errorf("`berth show` says %+v, %v", shown, err)
+	}
 }
 
-// watchCommandLines looks at the arguments of all processes of this machine until the test ends: no secret may be among them. What it
-// returns adds a secret.
-func watchCommandLines(t *testing.T) (add func(string)) {
-	t.Helper()
-	var (
-		mu      sync.Mutex
-		secrets = map[string]bool{modelKey: true, githubSecret: true, apiSecret: true}
-		looks   int
-		ended   = make(chan struct{})
-		stopped = make(chan struct{})
-	)
-	look := func() {
-		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		mu.Lock()
-		defer mu.Unlock()
-		for _, file := range files {
-			text, _ := os.ReadFile(file)
-			for secret := range secrets {
-				if bytes.Contains(text, []byte(secret)) {
-					t.Errorf("a secret is among the arguments of %.60q", text)
-				}
-			}
-		}
-		looks++
+// killedInMidSession kills the container while somebody follows a session in it.
+func (x *story) killedInMidSession() {
+	x.t.Helper()
+	following, stdout, stderr := x.command(x.t.Context(), filepath.Join(shared.clone, "bin", "berth"), "run", "long", "--env", names.Environment)
+	if err := following.Start(); err != nil {
+		x.t.Fatal(err)
 	}
-	go func() {
-		defer close(stopped)
-		for tick := time.Tick(20 * time.Millisecond); ; look() {
-			select {
-			case <-tick:
-			case <-ended:
-				return
+	before := x.agent()
+	var id string
+	eventually(x.t, "the session is there", func() bool {
+		list, err := before.client.Sessions(x.t.Context())
+		for _, each := range list {
+			if each.Prompt == "long" {
+				id = each.ID
 			}
 		}
-	}()
-	t.Cleanup(func() {
-		close(ended)
-		<-stopped
-		if looks < 10 {
-			t.Errorf("the arguments of processes were looked at %d times only", looks)
-		}
+		return err == nil && id != ""
 	})
-	return func(secret string) {
-		mu.Lock()
-		defer mu.Unlock()
-		secrets[secret] = true
+	before.await(id, "is in mid-work", before.began("began"))
+	killed := x.fargate.task()
+	if _, err := shared.docker.Docker(x.t.Context(), "kill", "--signal", "KILL", before.id); err != nil {
+		x.t.Fatal(err)
+	}
+	eventually(x.t, "another container runs", func() bool { now := x.fargate.container(); return now != "" && now != before.id })
+	after := x.agent()
+	again := after.await(id, "is in mid-work again", after.began("began"))
+	after.inside("touch " + filepath.Join(again.WorkDir, "go-on"))
+	after.await(id, "ends well", succeeded)
+	if text := after.inside("cat " + filepath.Join(again.WorkDir, "steps")); text != "first" {
+		x.t.Errorf("the steps that were taken: %q", text)
+	}
+	if err := following.Wait(); err != nil || !strings.Contains(stdout.String(), "All done.") {
+		x.t.Errorf("who followed the session: %v\n%s\n%s", err, stdout, stderr)
+	}
+	var stopped []string
+	answer := x.aws("ecs describe-tasks --cluster " + names.Stack() + " --tasks " + killed + " --query tasks[0].[stopCode,to_string(containers[0].exitCode)]")[0]
+	if err := json.Unmarshal(answer, &stopped); err != nil || !slices.Equal(stopped, []string{"EssentialContainerExited", "137"}) {
+		x.t.Errorf("the task that was killed: %s, %v", answer, err)
+	}
+	x.compare("the container was replaced")
+}
+
+// logs are in CloudWatch, and told by berth.
+func (x *story) logs() {
+	x.t.Helper()
+	eventually(x.t, "the log tells of a session's end", func() bool { return strings.Contains(x.berth("", "logs"), contract.LogSessionEnded) })
+}
+
+// nothingToDo runs `berth up` again, and `berth push`: neither changes anything.
+func (x *story) nothingToDo() {
+	x.t.Helper()
+	x.proxy.forget()
+	x.up()
+	pushed := x.berth("", "push")
+	if changed := x.proxy.mutating(); len(changed) > 0 {
+		x.t.Errorf("with nothing to do, `berth up` and `berth push` made these calls: %q", changed)
+	}
+	if image := x.compare("nothing was to be done").Image; !strings.HasSuffix(pushed, "@"+image) {
+		x.t.Errorf("`berth push` prints %q, and %s runs", pushed, image)
+	}
+}
+
+// another image is rolled out, which somebody else has pushed, and the first one again.
+func (x *story) another(first string) {
+	x.t.Helper()
+	second := x.pushAnother(first)
+	if text := x.berth("", "deploy", "other"); text != second {
+		x.t.Errorf("`berth deploy` prints %q, not %s", text, second)
+	}
+	if image := x.compare("deploy").Image; image != second {
+		x.t.Errorf("%s runs, and %s was rolled out", image, second)
+	}
+	x.agent()
+	if text := x.berth("", "deploy", "--rollback"); text != first {
+		x.t.Errorf("`berth deploy --rollback` prints %q, not %s", text, first)
+	}
+	if image := x.compare("deploy --rollback").Image; image != first {
+		x.t.Errorf("%s runs, and %s was rolled out again", image, first)
+	}
+	x.session("short")
+}
+
+// pushAnother pushes the image with another label, under the tag "other".
+func (x *story) pushAnother(first string) (digest string) {
+	x.t.Helper()
+	repository := x.proxy.address() + "/" + names.Stack()
+	ref, err := name.NewDigest(repository + "@" + first)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	pulled, err := remote.Image(ref)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	config, err := pulled.ConfigFile()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.Config.Labels["other"] = "yes"
+	other, err := mutate.ConfigFile(pulled, config)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	tag, err := name.NewTag(repository + ":other")
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	if err := remote.Write(tag, other); err != nil {
+		x.t.Fatal(err)
+	}
+	sum, err := other.Digest()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return sum.String()
+}
+
+// pause ends the container and keeps the sessions; a deployment meanwhile leaves it so.
+func (x *story) pause() {
+	x.t.Helper()
+	x.berth("", "pause")
+	eventually(x.t, "no container runs", func() bool { return x.fargate.container() == "" })
+	if s := x.compare("pause"); !s.Paused || s.Service.Desired != 0 {
+		x.t.Errorf("after `berth pause`: %+v", s)
+	}
+	x.up()
+	if s := x.compare("up while paused"); !s.Paused {
+		x.t.Errorf("`berth up` ended the pause: %+v", s)
+	}
+	x.berth("", "unpause")
+	list, err := x.agent().client.Sessions(x.t.Context())
+	if err != nil || len(list) < 5 {
+		x.t.Errorf("after a pause there are the sessions %+v, %v", list, err)
+	}
+	x.compare("unpause")
+	x.session("short")
+}
+
+func (x *story) cost() {
+	x.t.Helper()
+	var estimate struct {
+		Total string `json:"total_usd"`
+	}
+	text := x.run("", filepath.Join(shared.clone, "bin", "berth"), "cost", "--json", "-c", "anthropicBaseUrl="+x.model)
+	if err := json.Unmarshal([]byte(text), &estimate); err != nil || estimate.Total == "" {
+		x.t.Errorf("`berth cost`: %v\n%s", err, text)
+	}
+}
+
+// searchTemplate searches what CloudFormation keeps of the deployments for secrets, as every output is.
+func (x *story) searchTemplate() {
+	x.t.Helper()
+	x.aws("cloudformation get-template --stack-name "+names.Stack(), "cloudformation list-change-sets --stack-name "+names.Stack(), "cloudformation describe-stack-events --stack-name "+names.Stack())
+}
+
+// down deletes the deployment, and nothing is left.
+func (x *story) down() {
+	x.t.Helper()
+	x.berth("", "pause") // so that no session can run
+	if text := x.berth("", "down", "--yes", "--purge"); !strings.Contains(text, "Nothing is left") {
+		x.t.Errorf("`berth down --purge` says %q", text)
+	}
+	if container := x.fargate.container(); container != "" {
+		x.t.Errorf("the container %s runs on", container)
+	}
+	left := x.aws("cloudformation list-stacks --query StackSummaries[?StackStatus!='DELETE_COMPLETE'].StackName", "ecr describe-repositories --query repositories[].repositoryName",
+		"efs describe-file-systems --query FileSystems[].FileSystemId", "secretsmanager list-secrets --query SecretList[].Name", "logs describe-log-groups --query logGroups[].logGroupName")
+	for _, each := range left {
+		if text := strings.TrimSpace(string(each)); text != "[]" {
+			x.t.Errorf("left: %s", text)
+		}
+	}
+}
+
+// reported is what `berth status --json` says of a deployment.
+type reported struct {
+	Status           string
+	Parameters, Tags map[string]string
+	Paused           bool
+	Service          struct {
+		Status                    string
+		Desired, Running, Pending int
+		Rollout                   string
+	}
+	Tasks []struct {
+		ID, Status, Digest string
+	}
+	Image  string
+	Images []struct {
+		Digest string
+		Tags   []string
+	}
+	InRegistry bool   `json:"image_in_registry"`
+	KeySet     bool   `json:"key_set"`
+	KeyVersion string `json:"key_version"`
+	Problems   []string
+}
+
+// compare waits until the container of the task runs, if one is to run, and has the aws CLI say what `berth status --json` says.
+func (x *story) compare(after string) reported {
+	x.t.Helper()
+	var status reported
+	if err := json.Unmarshal([]byte(x.berth("", "status", "--json")), &status); err != nil {
+		x.t.Fatal(err)
+	}
+	stack := names.Stack()
+	answers := x.aws(
+		"cloudformation describe-stacks --stack-name "+stack,
+		"ecs describe-services --cluster "+stack+" --services "+stack,
+		"ecr describe-images --repository-name "+stack,
+		"secretsmanager list-secret-version-ids --secret-id "+names.APIKeySecret(),
+		"ecs list-tasks --cluster "+stack+" --desired-status RUNNING",
+	)
+	var seen reported
+	x.stackSeen(answers[0], &seen)
+	x.serviceSeen(answers[1], &seen)
+	x.imagesSeen(answers[2], &seen)
+	x.keySeen(answers[3], &seen)
+	// What only berth makes of these, and stopped tasks, of which ECS forgets the oldest.
+	seen.Paused, seen.Image, seen.InRegistry, seen.KeySet, seen.Problems = status.Paused, status.Image, true, true, []string{}
+	tasks := status.Tasks
+	status.Tasks = nil
+	if difference := cmp.Diff(seen, status); difference != "" {
+		x.t.Errorf("after %s the aws CLI reports other things than `berth status` (-aws +berth):\n%s", after, difference)
+	}
+	var running struct{ TaskArns []string }
+	if err := json.Unmarshal(answers[4], &running); err != nil {
+		x.t.Fatal(err)
+	}
+	for _, each := range tasks {
+		if listed := slices.ContainsFunc(running.TaskArns, func(arn string) bool { return strings.HasSuffix(arn, "/"+each.ID) }); listed != (each.Status == "RUNNING") {
+			x.t.Errorf("after %s `berth status` has the task %+v, and the aws CLI %q", after, each, running.TaskArns)
+		}
+	}
+	return status
+}
+
+func (x *story) stackSeen(text []byte, seen *reported) {
+	x.t.Helper()
+	var answer struct {
+		Stacks []struct {
+			StackStatus string
+			Parameters  []struct{ ParameterKey, ParameterValue string }
+			Tags        []struct{ Key, Value string }
+		}
+	}
+	if err := json.Unmarshal(text, &answer); err != nil || len(answer.Stacks) != 1 {
+		x.t.Fatalf("%v: %s", err, text)
+	}
+	seen.Status, seen.Parameters, seen.Tags = answer.Stacks[0].StackStatus, map[string]string{}, map[string]string{}
+	for _, each := range answer.Stacks[0].Parameters {
+		seen.Parameters[each.ParameterKey] = each.ParameterValue
+	}
+	for _, each := range answer.Stacks[0].Tags {
+		seen.Tags[each.Key] = each.Value
+	}
+}
+
+func (x *story) serviceSeen(text []byte, seen *reported) {
+	x.t.Helper()
+	var answer struct {
+		Services []struct {
+			Status                                   string
+			DesiredCount, RunningCount, PendingCount int
+			Deployments                              []struct{ RolloutState string }
+		}
+	}
+	if err := json.Unmarshal(text, &answer); err != nil || len(answer.Services) != 1 || len(answer.Services[0].Deployments) == 0 {
+		x.t.Fatalf("%v: %s", err, text)
+	}
+	from := answer.Services[0]
+	seen.Service.Status, seen.Service.Rollout = from.Status, from.Deployments[0].RolloutState
+	seen.Service.Desired, seen.Service.Running, seen.Service.Pending = from.DesiredCount, from.RunningCount, from.PendingCount
+}
+
+func (x *story) imagesSeen(text []byte, seen *reported) {
+	x.t.Helper()
+	var answer struct {
+		ImageDetails []struct {
+			ImageDigest   string
+			ImageTags     []string
+			ImagePushedAt any
+		}
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		x.t.Fatalf("%v: %s", err, text)
+	}
+	seen.Images = nil
+	for _, each := range answer.ImageDetails {
+		seen.Images = append(seen.Images, struct {
+			Digest string
+			Tags   []string
+		}{each.ImageDigest, each.ImageTags})
+	}
+	slices.Reverse(seen.Images) // the newest first
+}
+
+func (x *story) keySeen(text []byte, seen *reported) {
+	x.t.Helper()
+	var answer struct {
+		Versions []struct {
+			VersionID     string `json:"VersionId"`
+			VersionStages []string
+		}
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		x.t.Fatalf("%v: %s", err, text)
+	}
+	for _, each := range answer.Versions {
+		if slices.Contains(each.VersionStages, "AWSCURRENT") {
+			seen.KeyVersion = each.VersionID
+		}
 	}
 }

@@ -24,11 +24,17 @@ import (
 
 // KeySet reports whether the Anthropic key has been set.
 func (c *Client) KeySet(ctx context.Context, stack *Stack) (bool, error) {
+	set, _, err := c.Key(ctx, stack)
+	return set, err
+}
+
+// Key reports whether the Anthropic key has been set, and which version of its secret is the present one.
+func (c *Client) Key(ctx context.Context, stack *Stack) (set bool, version string, err error) {
 	answer, err := c.Secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(stack.Outputs[contract.OutputAPIKeySecretARN])})
 	if err != nil {
-		return false, Explain(err)
+		return false, "", Explain(err)
 	}
-	return aws.ToString(answer.SecretString) != contract.SecretNotSet, nil
+	return aws.ToString(answer.SecretString) != contract.SecretNotSet, aws.ToString(answer.VersionId), nil
 }
 
 // SetKey puts the Anthropic key into its secret. The tasks read it when they start.

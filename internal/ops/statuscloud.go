@@ -21,6 +21,7 @@ type CloudStatus struct {
 	Region      string            `json:"region"`
 	Status      string            `json:"status"`
 	Parameters  map[string]string `json:"parameters"`
+	Tags        map[string]string `json:"tags"`
 	Paused      bool              `json:"paused"`
 	Service     *serviceStatus    `json:"service,omitempty"`
 	Tasks       []taskStatus      `json:"tasks"`
@@ -28,6 +29,7 @@ type CloudStatus struct {
 	InRegistry  *bool             `json:"image_in_registry,omitempty"`
 	Images      []cloud.Image     `json:"images"`
 	KeySet      *bool             `json:"key_set,omitempty"`
+	KeyVersion  string            `json:"key_version,omitempty"` // of the key's secret
 	AlarmsTotal int               `json:"alarms"`
 	Alarms      []string          `json:"alarms_firing"`
 	LastBackup  *time.Time        `json:"last_backup,omitempty"`
@@ -82,7 +84,7 @@ func (s *Status) runCloud(ctx context.Context, stdio Stdio) error {
 // status asks for everything.
 func (d *deployment) status(ctx context.Context) *CloudStatus {
 	s := &CloudStatus{
-		Stack: d.names.Stack(), Region: d.client.Region, Status: d.stack.Status, Parameters: d.stack.Parameters,
+		Stack: d.names.Stack(), Region: d.client.Region, Status: d.stack.Status, Parameters: d.stack.Parameters, Tags: d.stack.Tags,
 		Tasks: []taskStatus{}, Images: []cloud.Image{}, Alarms: []string{}, Problems: []string{},
 	}
 	s.Paused = d.stack.Parameters[contract.ParamDesiredCount] == "0" && d.stack.Parameters[contract.ParamImageRef] != contract.DefaultImageRef
@@ -107,10 +109,10 @@ func (d *deployment) status(ctx context.Context) *CloudStatus {
 		}
 		s.InRegistry = &there
 	}
-	set, err := d.client.KeySet(ctx, d.stack)
+	set, version, err := d.client.Key(ctx, d.stack)
 	problem(err)
 	if err == nil {
-		s.KeySet = &set
+		s.KeySet, s.KeyVersion = &set, version
 		if !set {
 			problem(&cloud.Error{What: "no Anthropic key is set", Next: "`berth key set " + d.flags() + "`"})
 		}
