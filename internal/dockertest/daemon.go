@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -52,12 +53,22 @@ func Start(ctx context.Context, directory string) (*Daemon, error) {
 		"--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
 	program.Stdout, program.Stderr = log, log
 	// Ctrl-C at a terminal is for the test, which ends the daemon after its containers.
-	program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := program.Start(); err != nil {
+	// A test that is killed takes the daemon along.
+	program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	d := &Daemon{Host: "unix://" + socket, process: program, ended: make(chan error, 1), log: log.Name()}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the kernel takes the end of the thread that started a process for that of its parent
+		defer runtime.UnlockOSThread()
+		err := program.Start()
+		started <- err
+		if err == nil {
+			d.ended <- program.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("dockertest: %w (on Debian: apt-get install docker.io)", err)
 	}
-	d := &Daemon{Host: "unix://" + socket, process: program, ended: make(chan error, 1), log: log.Name()}
-	go func() { d.ended <- program.Wait() }()
 	for {
 		if _, err := d.Docker(ctx, "version"); err == nil {
 			return d, nil
