@@ -64,6 +64,7 @@ func TestTheStory(t *testing.T) {
 // session runs a session to its end, through the tunnel.
 func (x *story) session(prompt string) {
 	x.t.Helper()
+	x.agent() // the emulator has a task as running before its container runs
 	id, said, _ := strings.Cut(x.berth("", "run", prompt), "\n")
 	if !strings.Contains(said, "All done.") {
 		x.t.Errorf("`berth run` says %q", said)

@@ -98,6 +98,9 @@ func (u *Up) smoke(ctx context.Context, stdio Stdio, d *deployment) error {
 		return err
 	}
 	defer client.Close()
+	if err := d.answers(ctx, client); err != nil {
+		return err
+	}
 	session, err := client.Create(ctx, smokeTask)
 	if err != nil {
 		return err
@@ -109,6 +112,22 @@ func (u *Up) smoke(ctx context.Context, stdio Stdio, d *deployment) error {
 		return fmt.Errorf("%s runs, but a session in it does not end well: %w; see `berth logs %s%s`", d.names.Stack(), err, shortID(session.ID), u.flags())
 	}
 	return nil
+}
+
+// answerTime is how long the agent of a task that ECS has as running may take to be reached.
+const answerTime = 3 * time.Minute
+
+// answers waits until the agent answers: it starts, and Session Manager connects, some seconds after ECS says that the task runs.
+func (d *deployment) answers(ctx context.Context, client *api.Client) error {
+	for end := time.Now().Add(answerTime); ; {
+		_, err := client.Status(ctx)
+		if err == nil || !errors.Is(err, api.ErrUnreachable) || time.Now().After(end) {
+			return err
+		}
+		if err := pause(ctx, d.every); err != nil {
+			return err
+		}
+	}
 }
 
 // provision sees that the stack is there and is what the options say, which it returns.
