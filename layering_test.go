@@ -74,7 +74,7 @@ var forTests = map[string][]string{
 	"berth/internal/tunnel":  {"berth/internal/tunnel/ssmtest"},
 	"berth/e2e":              {"berth/internal/contract"},
 	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
-	"berth/e2e/cloud":        {"berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/e2e/cloud":        {"berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/tunnel/ssmtest", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/claude":  {"berth/internal/scripted"},
 	"berth/internal/gateway": {"berth/internal/scripted"},
 	"berth/internal/daemon":  {"berth/internal/scripted"},
