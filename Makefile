@@ -57,6 +57,7 @@ soak: setup build ## kill agents, Claude Code and work disks at random, 200 time
 .PHONY: golden
 golden: ## renew the golden templates and the generated parts of the documentation
 	go test ./infra ./internal/options ./internal/cost -update
+	go test ./cmd/berth -run TestOperationsPage -update
 
 .PHONY: lint
 lint: ## run the linters (the first run builds them: some minutes)

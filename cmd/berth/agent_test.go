@@ -26,6 +26,7 @@ type fakeAgent struct {
 	pid    int
 	status map[string]any // over the usual one
 	dir    string         // where bundles are: thin.bundle and full.bundle
+	ends   string         // one of endings: how sessions end whose prompt does not say it
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed when something has happened
@@ -38,6 +39,7 @@ type fakeSession struct {
 	fields map[string]any
 	events []string
 	key    string
+	ends   string
 }
 
 // ending is how a canned session ends: its last event, and what of the session changes.
@@ -152,6 +154,9 @@ func (s *fakeSession) play(text string) {
 		s.tell(`{"type":"delivery","delivery":{"branch":"berth/x","commit":"c","pull_request":"https://example.com/pull/1"}}`)
 		s.fields["pull_request"], word = "https://example.com/pull/1", "succeed"
 	}
+	if _, found := endings[word]; !found && word != "hang" {
+		word = s.ends
+	}
 	if end, found := endings[word]; found {
 		s.end(end)
 	}
@@ -252,7 +257,7 @@ func (a *fakeAgent) create(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s := a.add(prompt)
-	s.key = key
+	s.key, s.ends = key, a.ends
 	if repo, given := task["repo"]; given {
 		s.fields["repo"] = repo
 	}

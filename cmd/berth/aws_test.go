@@ -231,11 +231,7 @@ func TestUpEndsWithASession(t *testing.T) {
 		t.Run(word, func(t *testing.T) {
 			l := newLab(t)
 			agent := l.agent
-			go func() {
-				if agent.until(t.Context(), func() bool { return len(agent.sessions) > 0 }) == nil {
-					agent.change(func() { agent.sessions[0].end(endings[word]) })
-				}
-			}()
+			agent.ends = word
 			got := l.berth(t, "sk-ant-key\n", "up", "--env", "dev", "--key-file", "-")
 			if got.code != want.code || !strings.Contains(got.err, want.said) || (got.out == "") != (want.code != 0) {
 				t.Errorf("%+v", got)

@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -111,11 +112,13 @@ func firstCells(t *testing.T, page, heading string) (cells []string) {
 // nameOf is a verb as it is typed, with the group that it is in.
 func nameOf(verb *kong.Node) string { return strings.TrimPrefix(verb.FullPath(), "berth ") }
 
+// stdioOfNobody is for what is parsed, and not run.
+var stdioOfNobody = ops.Stdio{In: new(bytes.Buffer), Out: io.Discard, Err: io.Discard, Getenv: func(string) string { return "" }}
+
 // verbs are the command's own, as it reads its arguments.
 func verbs(t *testing.T) []*kong.Node {
 	t.Helper()
-	var nothing bytes.Buffer
-	parser, err := newParser(context.Background(), ops.Stdio{In: &nothing, Out: &nothing, Err: &nothing, Getenv: func(string) string { return "" }})
+	parser, err := newParser(context.Background(), stdioOfNobody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,12 @@ func fakeCDK() {
 			form.Set(fmt.Sprintf("Parameters.member.%d.ParameterValue", parameters), value)
 		}
 	}
+	if args[0] == "destroy" {
+		form.Set("Action", "DeleteStack")
+		fakeCall(form)
+		fmt.Fprintf(os.Stderr, "✅  %s: destroyed\n", stack)
+		return
+	}
 	if args[0] == "diff" {
 		fmt.Fprintln(os.Stderr, "✨  Number of stacks with differences: 0")
 		return

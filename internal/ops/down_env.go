@@ -165,6 +165,9 @@ func (t *teardown) run(ctx context.Context, cdk *cloud.CDK) error {
 	if t.stack != nil {
 		steps = append(steps, func(ctx context.Context) error { return t.destroy(ctx, cdk) })
 	}
+	if !t.keeps() {
+		steps = append(steps, t.deleteVolumes)
+	}
 	if t.down.Purge {
 		steps = append(steps, t.purge)
 	}
@@ -266,13 +269,14 @@ func (t *teardown) destroy(ctx context.Context, cdk *cloud.CDK) error {
 	return nil
 }
 
-// purge deletes what has outlived the stack.
-func (t *teardown) purge(ctx context.Context) error {
-	held, err := t.client.Holds(ctx, t.names)
+// deleteVolumes deletes file systems that have outlived the stack: in prod its own, and everywhere one that it had adopted, such as a
+// restored one, which CloudFormation leaves alone. Only such as carry the deployment's tags.
+func (t *teardown) deleteVolumes(ctx context.Context) error {
+	found, err := t.client.FileSystems(ctx, map[string]string{contract.TagProject: t.names.Project, contract.TagEnvironment: t.names.Environment, contract.TagManagedBy: contract.ManagedBy})
 	if err != nil {
 		return err
 	}
-	for _, each := range held.FileSystems {
+	for _, each := range found {
 		d := &drill{client: t.client, stdio: t.stdio, every: pollEvery(t.stdio.Getenv), fileSystem: each.ID}
 		targets, err := t.client.MountTargets(ctx, each.ID)
 		if err != nil {
@@ -285,6 +289,15 @@ func (t *teardown) purge(ctx context.Context) error {
 			return err
 		}
 		tell(t.stdio.Err, "file system %s is deleted", each.ID)
+	}
+	return nil
+}
+
+// purge deletes what else has outlived the stack.
+func (t *teardown) purge(ctx context.Context) error {
+	held, err := t.client.Holds(ctx, t.names)
+	if err != nil {
+		return err
 	}
 	if err := t.emptyVault(ctx); err != nil {
 		return err

@@ -150,10 +150,30 @@ var _ = register("cloudformation", map[string]Handler{
 		if err == nil {
 			delete(w.Stacks, stack.Name)
 			delete(w.Services, stack.Name)
+			w.takeAlong(stack)
 		}
 		return object{}, nil
 	},
 })
+
+// takeAlong deletes what goes with a stack: its secrets, and outside prod its data.
+func (w *World) takeAlong(stack *Stack) {
+	for _, name := range []string{"AnthropicApiKeySecretArn", "AgentSecretArn"} {
+		if secret, _, err := w.secret(stack.Outputs[name]); err == nil {
+			delete(w.Secrets, secret)
+		}
+	}
+	if stack.Tags["Environment"] == "prod" {
+		for _, file := range w.Files() {
+			clear(file.Targets) // they are the stack's
+		}
+		return
+	}
+	delete(w.Files(), stack.Outputs["EfsFileSystemId"])
+	delete(w.Images, stack.Name)
+	delete(w.LogLines, stack.Outputs["LogGroupName"])
+	delete(w.Backups().Points, stack.Name)
+}
 
 // update is an update of a stack to its end, and a roll-out if the image or the number of tasks changed.
 func (w *World) update(stack *Stack, c Call) {
