@@ -167,7 +167,7 @@ func (d *Daemon) handedOn(s *session.Session, err error, event api.Event, kind a
 		return d.notWritten(err)
 	}
 	event.Type, event.Time = kind, time.Now().UTC()
-	if err := d.store.Post(session.Mail{Session: s.ID(), Event: event}); err != nil {
+	if err := d.store.Post(session.Mail{Session: s.ID(), Event: event, Asked: s.Record().AskedAt}); err != nil {
 		return d.notWritten(err)
 	}
 	return nil

@@ -164,13 +164,17 @@ func (d *Daemon) takeUp() {
 	}
 	for _, s := range d.store.List() {
 		record := s.Record()
-		if record.State.Ended() && !record.Unheard && !s.Untidy() {
-			continue
+		if !record.State.Ended() || record.Unheard || s.Untidy() {
+			d.admit(s)
 		}
-		if err := d.readmit(s); err != nil {
-			d.volumeFailed(err)
-			d.readmitLater(s, lookAgain)
-		}
+	}
+}
+
+// admit readmits a session, now or when the volume can be written.
+func (d *Daemon) admit(s *session.Session) {
+	if err := d.readmit(s); err != nil {
+		d.volumeFailed(err)
+		d.readmitLater(s, lookAgain)
 	}
 }
 
@@ -295,29 +299,39 @@ func (d *Daemon) start() {
 }
 
 // next takes the session that has waited longest and gives it a place. There is no more if there is no place,
-// or nobody waits; the run is nil if the session does not wait any more.
+// or nobody waits; the run is nil if the session does not wait any more. It is for the dispatcher alone, which is the only one to give places.
 func (d *Daemon) next() (r *run, more bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.runs) >= d.config.Places || d.queue.len() == 0 {
+	first, more := d.first()
+	if !more {
 		return nil, false
 	}
-	first := d.queue.pop()
-	s := d.store.Get(first.id)
+	s := d.store.Get(first.id) // which may ask the volume
 	if s == nil {
 		return nil, true
 	}
 	if record := s.Record(); record.State != api.Queued || !record.AskedAt.Equal(first.asked) {
 		return nil, true // it runs already, has ended, or was asked again and stands elsewhere in the queue
 	}
+	r = newRun(d, s)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.runs[first.id] != nil {
 		d.queue.push(first) // its last run is about to let go of it, and wakes us
 		return nil, false
 	}
-	r = newRun(d, s)
 	d.runs[first.id] = r
 	d.ended.Add(1)
 	return r, true
+}
+
+// first takes the first one out of the queue, if there is a place for it.
+func (d *Daemon) first() (first waiting, more bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.runs) >= d.config.Places || d.queue.len() == 0 {
+		return waiting{}, false
+	}
+	return d.queue.pop(), true
 }
 
 // requeue puts a session into the queue without waking anybody: the next look is soon enough.

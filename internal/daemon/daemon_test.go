@@ -359,14 +359,7 @@ func TestARunEndsWhenItsCheckpointIsOvertaken(t *testing.T) {
 	gate := filepath.Join(t.TempDir(), "gate")
 	id := a.create("wait " + gate)
 	a.await(id, api.Running)
-	refs, err := filepath.Glob(filepath.Join(a.mirrors.Dir(), "*.git"))
-	if err != nil || len(refs) != 1 {
-		t.Fatal(refs, err)
-	}
-	ref := filepath.Join(refs[0], "refs", "berth", id)
-	later := strings.Repeat("1", 40) + "\n"
-	must(t, os.MkdirAll(filepath.Dir(ref), 0o700))
-	must(t, os.WriteFile(ref, []byte(later), 0o600))
+	ref, later := a.overtake(id)
 	must(t, os.WriteFile(gate, nil, 0o600))
 	a.await(id, api.Interrupted)
 	if text, err := os.ReadFile(ref); err != nil || string(text) != later {

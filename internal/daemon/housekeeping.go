@@ -24,6 +24,7 @@ func (d *Daemon) housekeeping(ctx context.Context) {
 	defer ticker.Stop()
 	d.sweepWork()
 	for {
+		d.tidy(ctx)
 		d.prune(ctx)
 		if err := d.mirrors.Maintain(ctx); err != nil && ctx.Err() == nil {
 			d.config.Logger.Warn("the repositories on the volume could not be tidied", contract.LogFieldError, err)
@@ -33,6 +34,26 @@ func (d *Daemon) housekeeping(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// tidy finishes what was cut off of removals, and removes what killed daemons have left half written.
+func (d *Daemon) tidy(ctx context.Context) {
+	err := errors.Join(d.store.FinishRemovals(d.forgetting(ctx)), d.store.Sweep())
+	if err != nil && ctx.Err() == nil {
+		d.config.Logger.Warn("the volume could not be tidied", contract.LogFieldError, err)
+	}
+}
+
+// forgetting returns what removes what is left of a session that is no more: its checkpoints, its work dir and its account.
+func (d *Daemon) forgetting(ctx context.Context) func(*session.Record) error {
+	return func(record *session.Record) error {
+		place := d.place(record, nil)
+		if err := errors.Join(d.mirrors.Forget(ctx, place.Source, record.ID), os.RemoveAll(d.dirs(record.ID).Root)); err != nil {
+			return err
+		}
+		d.config.Models.Ledger.Forget(record.ID)
+		return nil
 	}
 }
 
@@ -49,14 +70,10 @@ func (d *Daemon) prune(ctx context.Context) {
 		if !d.old(&record) {
 			continue
 		}
-		place := d.place(&record, nil)
-		err := d.store.Remove(s, d.old)
-		if conflict := (*session.StateError)(nil); errors.As(err, &conflict) {
+		err := d.store.Remove(s, d.old, d.forgetting(ctx))
+		conflict, leased := (*session.StateError)(nil), (*session.LeasedError)(nil)
+		if errors.As(err, &conflict) || errors.As(err, &leased) {
 			continue // somebody has taken it up meanwhile
-		}
-		if err == nil {
-			err = errors.Join(d.mirrors.Forget(ctx, place.Source, record.ID), os.RemoveAll(d.dirs(record.ID).Root))
-			d.config.Models.Ledger.Forget(record.ID)
 		}
 		level := d.config.Logger.Info
 		if err != nil {
@@ -100,6 +117,10 @@ func (d *Daemon) sharing(ctx context.Context) {
 
 // share looks at what other daemons on the volume have done, and takes over what they have left.
 func (d *Daemon) share() {
+	for _, s := range d.store.Reread() {
+		d.config.Logger.Info("a session can be read again", contract.LogFieldSession, s.ID())
+		d.admit(s)
+	}
 	d.takeMail()
 	d.takeOver()
 	alone := d.alone
@@ -155,10 +176,13 @@ func (d *Daemon) takeMail() {
 	}
 	for _, mail := range mails {
 		s := d.store.Get(mail.Session)
-		if s == nil {
-			continue // it may be one that is not known yet
+		if s == nil && !d.store.Gone(mail.Session) {
+			continue // it may be one that is not known yet, or cannot be read just now
 		}
-		err := d.takeOne(s, mail.Event)
+		var err error
+		if s != nil {
+			err = d.takeOne(s, &mail)
+		}
 		var conflict *session.StateError
 		if err == nil || errors.As(err, &conflict) && mail.Event.Type == api.EventStop {
 			err = d.store.Delivered(mail) // a message to a session that is being stopped is for when it has ended
@@ -170,13 +194,18 @@ func (d *Daemon) takeMail() {
 	}
 }
 
-func (d *Daemon) takeOne(s *session.Session, event api.Event) error {
+func (d *Daemon) takeOne(s *session.Session, mail *session.Mail) error {
 	release, err := s.Hold()
 	if err != nil {
 		return err
 	}
 	defer release()
+	event := mail.Event
 	if event.Type == api.EventStop {
+		record := s.Record()
+		if record.StopAsked || !mail.Asked.IsZero() && !mail.Asked.Equal(record.AskedAt) {
+			return nil // it was taken before, or is for what has ended since
+		}
 		return d.stopHeld(s)
 	}
 	known := false

@@ -23,6 +23,7 @@ const (
 	parked          // a limit of the API resets at a time
 	noKey           // the API refuses the key, or there is none
 	wordy           // its log is as long as a log gets
+	faulty          // a fault of the agent's own
 	cancel          // somebody asked for it
 	fenced          // another daemon has taken the session over
 )

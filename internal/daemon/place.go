@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -172,6 +173,7 @@ type checkpointing struct {
 	cancel context.CancelFunc
 	wish   chan struct{}
 	ended  chan struct{}
+	fault  any // what it met with, if it ended by itself; known when ended is closed
 }
 
 // keepCheckpoints begins to make checkpoints, until end.
@@ -180,6 +182,13 @@ func (r *run) keepCheckpoints() *checkpointing {
 	c := &checkpointing{cancel: cancel, wish: make(chan struct{}, 1), ended: make(chan struct{})}
 	go func() {
 		defer close(c.ended)
+		defer func() {
+			// Beyond the reach of guarded, it would take all sessions with it.
+			if c.fault = recover(); c.fault != nil {
+				r.log.Error("a checkpoint has met with a fault of the agent's own", contract.LogFieldError, fmt.Sprint(c.fault), "stack", string(debug.Stack()))
+				r.end(faulty)
+			}
+		}()
 		ticker := time.NewTicker(r.daemon.config.CheckpointEvery)
 		defer ticker.Stop()
 		for {
@@ -204,8 +213,16 @@ func (c *checkpointing) now() {
 	}
 }
 
-// end ends it, when the checkpoint that is being made has been made, or given up in a hurry.
+// end ends it, when the checkpoint that is being made has been made, or given up in a hurry. A fault that one met with goes on here.
 func (c *checkpointing) end(hurry bool) {
+	c.stop(hurry)
+	if c.fault != nil {
+		panic(c.fault)
+	}
+}
+
+// stop is end, for whoever has a fault already.
+func (c *checkpointing) stop(hurry bool) {
 	if hurry {
 		c.cancel()
 	}

@@ -290,10 +290,20 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	if record.Attempts > 0 && record.Turns > 0 {
 		r.daemon.config.Metrics.Resumed()
 	}
-	saved := r.keepCheckpoints()
+	saved, over := r.keepCheckpoints(), false
+	defer func() {
+		if !over { // the agent has met with a fault of its own, which goes on
+			saved.stop(true)
+			process.Stop(syscall.SIGTERM, interruptGrace)
+			for range process.Lines() { // until it has ended: it runs under the claim
+			}
+			process.Exit()
+		}
+	}()
 	r.log.Info("Claude Code runs", "attempt", record.Attempts+1)
 	r.attend(process, saved, options)
 	exit := process.Exit()
+	over = true
 	r.log.Info("Claude Code has ended", "exit", exit.Code)
 	why := r.why()
 	saved.end(why == shutdown || why == fenced)

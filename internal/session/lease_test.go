@@ -98,7 +98,7 @@ func TestADeadOwnerIsFollowedAtOnce(t *testing.T) {
 	finish()
 	must(t, os.WriteFile(filepath.Join(s.dir, "."+snapshotFile+"123"), nil, 0o600))
 	must(t, s.Append(api.Event{Type: api.EventNotice, Text: "mine"}))
-	if current, leftover, err := s.readLease(); current != nil || leftover || err != nil {
+	if current, leftover, err := readLease(s.dir); current != nil || leftover || err != nil {
 		t.Errorf("left are %v, %v, %v", current, leftover, err)
 	}
 	must(t, store.Close())

@@ -21,18 +21,20 @@ import (
 const SyncAfter = time.Second
 
 // eventLog is a file of lines that only grows. Appending is for one owner at a time, between take and rest; reading is
-// for anybody, each at a pace of their own: a reader holds nothing that an append waits for.
+// for anybody, each at a pace of their own: a reader holds nothing that an append waits for, nor waits for the disk with one.
 type eventLog struct {
 	path string
 
-	mu      sync.Mutex
-	file    *os.File      // the owner's; nil if this is none
-	failed  error         // of a sync that nobody waited for; the system tells it only once
-	size    int64         // bytes of whole lines; what lies beyond is to be cut off
-	torn    bool          // something may lie beyond size
-	syncing *time.Timer   // nil if everything is on the disk
-	grown   chan struct{} // closed and replaced when size grows
-	anew    int           // how often it was read from its beginning: what was there is not what is
+	writing sync.Mutex  // held while the owner's file is written; before mu
+	file    *os.File    // the owner's; nil if this is none
+	failed  error       // of a sync that nobody waited for; the system tells it only once
+	syncing *time.Timer // nil if everything is on the disk
+
+	mu    sync.Mutex    // held for moments
+	size  int64         // bytes of whole lines that count; what lies beyond is to be cut off
+	torn  bool          // something may lie beyond size
+	grown chan struct{} // closed and replaced when size grows
+	anew  int           // how often it was read from its beginning: what was there is not what is
 }
 
 func newLog(path string) *eventLog { return &eventLog{path: path, grown: make(chan struct{})} }
@@ -43,64 +45,40 @@ func (l *eventLog) take() error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.file, l.failed = file, nil
 	return nil
 }
 
-// current reports whether the owner's file is still the log. A file whose state cannot be told is taken for it.
-func (l *eventLog) current() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return false
-	}
-	mine, err := l.file.Stat()
-	if err != nil {
-		return true
-	}
-	named, err := os.Stat(l.path)
-	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
-	}
-	return os.SameFile(mine, named)
-}
-
-// read reads the lines on from the log's size, and tells each to visit. It stops before what a crash leaves at the end: a line
-// without its end, and blocks that the disk never wrote, which read as zeros, unless something follows them that was
-// promised to somebody.
-func (l *eventLog) read(visit func(line []byte) error) error {
-	from, _ := l.extent()
-	info, err := os.Stat(l.path)
-	if err != nil || info.Size() == from {
-		return err
-	}
-	file, err := os.Open(l.path)
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // it was only read
+// read reads a log's lines from a byte on, and tells each to visit. It returns where the last one ends. It stops before what a crash leaves
+// at the end: a line without its end, and blocks that the disk never wrote, which read as zeros, unless something follows
+// them that was promised to somebody; torn says that there is such an end.
+func read(file io.ReadSeeker, from int64, visit func(line []byte) error) (size int64, torn bool, err error) {
 	if _, err := file.Seek(from, io.SeekStart); err != nil {
-		return err
+		return from, false, err
 	}
 	reader := bufio.NewReader(file)
-	for size := from; ; {
+	for size = from; ; {
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			l.grow(size, len(line) > 0 && size > 0) // else it is no log at all, and left alone
-			return nil
+			return size, len(line) > 0 && size > 0, nil // else it is no log at all, and left alone
 		}
 		if err != nil {
-			return err
+			return size, false, err
 		}
 		err = visit(bytes.TrimSuffix(line, []byte("\n")))
-		if errors.Is(err, ErrDamaged) && size > 0 && bytes.IndexByte(line, 0) >= 0 && !promised(reader) {
-			l.grow(size, true)
-			return nil
+		if errors.Is(err, ErrDamaged) && size > 0 && bytes.IndexByte(line, 0) >= 0 {
+			follows, unread := promised(reader)
+			if unread != nil {
+				return size, false, unread
+			}
+			if !follows {
+				return size, true, nil
+			}
 		}
 		if err != nil {
-			return err
+			return size, false, err
 		}
 		size += int64(len(line))
 	}
@@ -111,9 +89,6 @@ func (l *eventLog) grow(size int64, torn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.torn = torn
-	if size == 0 && l.size > 0 {
-		l.anew++
-	}
 	if size != l.size {
 		l.size = size
 		close(l.grown)
@@ -121,25 +96,38 @@ func (l *eventLog) grow(size int64, torn bool) {
 	}
 }
 
+// restart tells readers that the log is another one, to be read from its beginning.
+func (l *eventLog) restart() {
+	l.mu.Lock()
+	if l.size > 0 {
+		l.anew++
+	}
+	l.mu.Unlock()
+	l.grow(0, false)
+}
+
 // promised reports whether a line follows whose writer was told that it is on the disk.
-func promised(reader *bufio.Reader) bool {
+func promised(reader *bufio.Reader) (bool, error) {
 	for {
 		line, err := reader.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
 		if err != nil {
-			return !errors.Is(err, io.EOF)
+			return false, err
 		}
 		var event api.Event
 		if json.Unmarshal(line, &event) == nil && lasting(event.Type) {
-			return true
+			return true, nil
 		}
 	}
 }
 
-// append writes whole lines, all or none, and with sync returns when they are on the disk. After an error the log is
-// as it was.
+// append writes whole lines beyond the log's size, and with sync returns when they are on the disk. They count when grow says so; until
+// then, and after an error, the log is as it was.
 func (l *eventLog) append(lines []byte, sync bool) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	if l.file == nil {
 		return fs.ErrClosed
 	}
@@ -147,50 +135,57 @@ func (l *eventLog) append(lines []byte, sync bool) error {
 		l.failed = nil
 		return err
 	}
-	if err := l.mend(l.file); err != nil {
+	if err := l.mend(); err != nil {
 		return err
 	}
-	l.torn = true
-	if _, err := l.file.WriteAt(lines, l.size); err != nil {
-		return errors.Join(err, l.mend(l.file))
+	size := l.tear()
+	if _, err := l.file.WriteAt(lines, size); err != nil {
+		return errors.Join(err, l.mend())
 	}
 	if sync {
 		if err := l.file.Sync(); err != nil {
-			return errors.Join(err, l.mend(l.file))
+			return errors.Join(err, l.mend())
 		}
 		l.stopTimer()
 	} else if l.syncing == nil {
 		l.syncing = time.AfterFunc(SyncAfter, l.flush)
 	}
-	l.torn = false
-	l.size += int64(len(lines))
-	close(l.grown)
-	l.grown = make(chan struct{})
 	return nil
 }
 
-// mend cuts off what lies beyond the last whole line.
-func (l *eventLog) mend(file *os.File) error {
-	if !l.torn {
+// tear notes that something is written beyond the log's size, and returns that.
+func (l *eventLog) tear() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.torn = true
+	return l.size
+}
+
+// mend cuts off what lies beyond the last whole line, for whoever writes.
+func (l *eventLog) mend() error {
+	l.mu.Lock()
+	torn, size := l.torn, l.size
+	l.mu.Unlock()
+	if !torn {
 		return nil
 	}
-	if err := file.Truncate(l.size); err != nil {
+	if err := l.file.Truncate(size); err != nil {
 		return fmt.Errorf("cutting a torn line off: %w", err)
 	}
-	l.torn = false
+	l.grow(size, false)
 	return nil
 }
 
 // cut is mend, for an owner that has just read the log.
 func (l *eventLog) cut() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mend(l.file)
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	return l.mend()
 }
 
 func (l *eventLog) flush() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.syncing = nil
 	if l.file != nil {
 		l.failed = l.file.Sync() // for the next append to tell
@@ -206,8 +201,8 @@ func (l *eventLog) stopTimer() {
 
 // rest closes the file until it is taken again, with everything on the disk.
 func (l *eventLog) rest() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	if l.file == nil {
 		return nil
 	}

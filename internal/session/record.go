@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"os"
+	"io"
 	"time"
 
 	"berth/internal/api"
@@ -75,15 +75,10 @@ func (r *Record) noteLine(lines []byte) {
 }
 
 // matches reports whether the record is of this log: its last write is where it should be.
-func (r *Record) matches(path string) (bool, error) {
+func (r *Record) matches(file io.ReaderAt) (bool, error) {
 	if r.LastLine == 0 { // of format 1, or empty
 		return true, nil
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return false, err
-	}
-	defer file.Close() //nolint:errcheck // it was only read
 	last := make([]byte, r.LastLine)
 	if _, err := file.ReadAt(last, r.LogSize-r.LastLine); err != nil {
 		return false, err

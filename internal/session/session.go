@@ -1,20 +1,15 @@
 package session
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"berth/internal/api"
 )
@@ -30,16 +25,17 @@ type Session struct {
 	now   func() time.Time
 	owner Owner // who we are
 
-	mu         sync.Mutex
-	record     Record
+	writing    sync.Mutex // held by whoever writes to the session or reads on, while the volume takes its time; before mu
 	log        *eventLog
 	transcript transcript
+	holders    int
+	removed    bool // it is no more
 
-	lease   *lease // nil if we are not the session's owner
-	holders int
-	gone    chan struct{} // closed when another daemon has taken the session over
-	untidy  bool          // a crash has left something: the next owner removes it
-	removed bool          // it is no more
+	mu     sync.Mutex // held for moments: who asks how a session stands waits for no disk
+	record Record
+	claim  *claim        // nil if we are not the session's owner
+	gone   chan struct{} // closed when another daemon has taken the session over
+	untidy bool          // a crash has left something: the next owner removes it
 }
 
 // ID is the session's id, a UUIDv7.
@@ -69,8 +65,8 @@ func (s *Session) Append(event api.Event) error {
 
 // write does something that appends events, as the session's owner.
 func (s *Session) write(do func() error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	if s.removed {
 		return &StateError{ID: s.ID(), Err: errors.New("it was removed")}
 	}
@@ -91,7 +87,7 @@ func (s *Session) Move(to api.State, event api.Event) error {
 // reports false, and nothing happened.
 func (s *Session) End(to api.State, event api.Event, known int) (ended bool, err error) {
 	err = s.write(func() error {
-		if s.record.Messages != known {
+		if s.Record().Messages != known {
 			return nil
 		}
 		ended = true
@@ -106,7 +102,7 @@ func (s *Session) End(to api.State, event api.Event, known int) (ended bool, err
 func (s *Session) Fail(event api.Event) error {
 	return s.write(func() error {
 		event.Type, event.State = api.EventState, api.Failed
-		if s.record.StopAsked {
+		if s.Record().StopAsked {
 			return s.append(event)
 		}
 		event.Unheard = true // so that it is known even if the second line is not written
@@ -119,10 +115,11 @@ func (s *Session) Fail(event api.Event) error {
 func (s *Session) Ask(message api.Event) error {
 	return s.write(func() error {
 		message.Type = api.EventMessage
-		if s.record.State.Ended() {
+		record := s.Record()
+		if record.State.Ended() {
 			return s.append(message, takenUp)
 		}
-		if s.record.StopAsked {
+		if record.StopAsked {
 			return &StateError{ID: s.ID(), Err: errors.New("it was asked to stop; send the message again when it has ended")}
 		}
 		return s.append(message)
@@ -136,7 +133,7 @@ var takenUp = api.Event{Type: api.EventState, State: api.Queued, Reason: "a mess
 func (s *Session) Stop(reason string) error {
 	return s.write(func() error {
 		stop := api.Event{Type: api.EventStop}
-		switch state := s.record.State; {
+		switch state := s.State(); {
 		case state.Ended():
 			return &StateError{ID: s.ID(), Err: fmt.Errorf("it is %s already", state)}
 		case state == api.Preparing || state == api.Running:
@@ -151,12 +148,13 @@ func (s *Session) Stop(reason string) error {
 func (s *Session) Requeue(reason string) error {
 	return s.write(func() error {
 		next := api.Event{Type: api.EventState, State: api.Queued}
-		switch state := s.record.State; {
-		case state.Ended() && s.record.Unheard:
+		record := s.Record()
+		switch state := record.State; {
+		case state.Ended() && record.Unheard:
 			return s.append(takenUp)
 		case state != api.Queued && state != api.Interrupted && state != api.Waiting:
 			return nil
-		case s.record.StopAsked:
+		case record.StopAsked:
 			next.State, next.Reason = api.Cancelled, reason
 		case state == api.Queued:
 			return nil
@@ -207,8 +205,8 @@ func (e *StateError) Unwrap() error { return e.Err }
 
 // append adds events, all or none.
 func (s *Session) append(events ...api.Event) error {
-	after := s.record
-	if err := s.fence(); err != nil {
+	after, held := s.Record(), s.held()
+	if err := held.fence(s.now()); err != nil {
 		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
 	}
 	var lines []byte
@@ -216,7 +214,7 @@ func (s *Session) append(events ...api.Event) error {
 	for _, event := range events {
 		// A log whose clock never goes back is easier to read, and to reckon durations from.
 		event.Time = latest(s.now().UTC().Truncate(time.Millisecond), after.LastEventAt)
-		event.Epoch = s.lease.Epoch
+		event.Epoch = held.epoch
 		if err := after.apply(&event); err != nil {
 			return &StateError{ID: s.ID(), Err: err}
 		}
@@ -234,14 +232,13 @@ func (s *Session) append(events ...api.Event) error {
 		return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
 	}
 	if promise {
-		if err := s.verify(); err != nil {
+		if err := held.verify(); err != nil {
 			// It was taken over as we wrote: the line may count nowhere.
-			s.log.grow(s.record.LogSize, true)
 			return fmt.Errorf("writing an event of session %s: %w", s.ID(), err)
 		}
 	}
 	after.noteLine(lines)
-	s.record = after
+	s.publish(after, false)
 	if moved {
 		// The log has it; a snapshot that cannot be written now is only older.
 		_ = s.save()
@@ -249,196 +246,17 @@ func (s *Session) append(events ...api.Event) error {
 	return nil
 }
 
+// publish makes known how the session stands, and with it how far its log goes: a follower that sees its end has seen its last event.
+func (s *Session) publish(record Record, torn bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record = record
+	s.log.grow(record.LogSize, torn)
+}
+
 // lasting reports whether events of a type are on the disk before their writer is told that they are written.
 func lasting(event api.EventType) bool {
 	return event == api.EventState || event == api.EventMessage || event == api.EventStop || event == api.EventPrepared || event == api.EventRestore
-}
-
-// save writes the snapshot, so that a crash leaves the old one or the new one.
-func (s *Session) save() error {
-	text, err := json.MarshalIndent(s.record, "", "  ")
-	if err != nil {
-		return err
-	}
-	return renameio.WriteFile(filepath.Join(s.dir, snapshotFile), text, 0o600, renameio.WithTempDir(s.dir))
-}
-
-// open reads a session from its directory.
-func open(dir string, now func() time.Time, owner Owner) (*Session, error) {
-	s := newSession(dir, now, owner)
-	text, err := os.ReadFile(filepath.Join(dir, snapshotFile))
-	if err == nil {
-		if err = json.Unmarshal(text, &s.record); err != nil {
-			err = fmt.Errorf("%w: reading %s: %w", ErrDamaged, filepath.Join(dir, snapshotFile), err)
-		}
-	}
-	lost := errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged)
-	if lost && s.rebuild() {
-		err = nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if s.record.Version > Version {
-		return nil, fmt.Errorf("%s has the format %d, and this berthd knows %d: use a newer one", dir, s.record.Version, Version)
-	}
-	if s.record.ID != s.ID() {
-		return nil, fmt.Errorf("%s holds the session %q", dir, s.record.ID)
-	}
-	s.log.size = s.record.LogSize
-	current, leftover, err := s.readLease()
-	if err != nil {
-		return nil, err
-	}
-	s.untidy = leftover || current != nil || lost
-	known := s.record.Events
-	if err := s.refresh(false); err != nil {
-		return nil, err
-	}
-	s.untidy = s.untidy || s.record.Events != known || s.log.torn
-	if s.record.State == "" {
-		return nil, fmt.Errorf("%w: session %s has no events", ErrDamaged, s.ID())
-	}
-	return s, nil
-}
-
-// rebuild makes the record from the log's first event, as it was when the session was created. It reports false if that event
-// does not say what the session was created with: those of older agents do not.
-func (s *Session) rebuild() bool {
-	file, err := os.Open(s.log.path)
-	if err != nil {
-		return false
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	line, err := bufio.NewReader(file).ReadBytes('\n')
-	if err != nil {
-		return false
-	}
-	first, err := unmarshal(line)
-	if err != nil || first.Type != api.EventMessage || first.Task == nil {
-		return false
-	}
-	task := first.Task
-	s.record = Record{Version: Version, IdempotencyKey: task.IdempotencyKey, TaskSum: task.Sum, Session: api.Session{
-		ID: s.ID(), Prompt: first.Text, Repo: task.Repo, Ref: task.Ref, Options: task.Options, CreatedAt: task.CreatedAt,
-	}}
-	return true
-}
-
-func newSession(dir string, now func() time.Time, owner Owner) *Session {
-	return &Session{
-		dir: dir, now: now, owner: owner, log: newLog(filepath.Join(dir, logFile)), gone: make(chan struct{}),
-		transcript: transcript{path: filepath.Join(dir, transcriptFile)},
-	}
-}
-
-// Refresh adds up what another daemon has appended.
-func (s *Session) Refresh() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lease != nil {
-		return nil
-	}
-	return s.refresh(false)
-}
-
-// Untidy reports whether a crash has left something that the session's next holder removes.
-func (s *Session) Untidy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.untidy
-}
-
-// refresh adds up the lines of the log that are not in the record yet. With care it sees first that the record is of this
-// log.
-func (s *Session) refresh(care bool) error {
-	info, err := os.Stat(s.log.path)
-	if err != nil {
-		return err
-	}
-	same := info.Size() >= s.record.LogSize
-	// What lies beyond is read on from there: so it has to be the right place.
-	if same && (care || info.Size() > s.record.LogSize) {
-		if same, err = s.record.matches(s.log.path); err != nil {
-			return err
-		}
-	}
-	if !same {
-		// The disk lost events that it had promised to keep, or the snapshot is of an owner that was taken over. What the log
-		// has is the truth.
-		s.record, s.untidy = s.record.unheard(), true
-		s.log.grow(0, false)
-	}
-	return s.log.read(func(line []byte) error {
-		event, err := unmarshal(line)
-		if err != nil {
-			return fmt.Errorf("%w: event %d of session %s: %w", ErrDamaged, s.record.Events, s.ID(), err)
-		}
-		if err := s.record.apply(&event); err != nil {
-			return err
-		}
-		s.record.noteLine(append(line, '\n'))
-		return nil
-	})
-}
-
-// migrate brings a session of an older format to this one, for its new owner, and removes the marks of a crash.
-func (s *Session) migrate() error {
-	if s.record.Version < Version {
-		before := s.record.Version
-		s.record.Version = Version
-		if before == 1 && s.record.Prepared {
-			// Its snapshot alone had this.
-			prepared := api.Event{Type: api.EventPrepared, Base: s.record.Base, Branch: s.record.Branch, WorkDir: s.record.WorkDir}
-			if err := s.append(prepared); err != nil {
-				s.record.Version = before
-				return err
-			}
-		}
-		s.untidy = true
-	}
-	if s.untidy {
-		if err := s.save(); err != nil {
-			return err
-		}
-		s.untidy = false
-	}
-	return nil
-}
-
-// create makes a new session's directory. Nothing in it counts before the directory is where it belongs.
-func create(dir string, record Record, message api.Event, now func() time.Time, owner Owner) (*Session, error) {
-	s := newSession(dir, now, owner)
-	s.record = record
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(s.log.path, nil, 0o600); err != nil {
-		return nil, err
-	}
-	if err := s.log.take(); err != nil {
-		return nil, err
-	}
-	// Nobody else knows of it: it needs no files to be ours.
-	s.lease = &lease{Owner: owner, Epoch: 1, Renewed: now()}
-	message.Type = api.EventMessage
-	message.Task = &api.Task{
-		Repo: record.Repo, Ref: record.Ref, Options: record.Options, CreatedAt: record.CreatedAt,
-		IdempotencyKey: record.IdempotencyKey, Sum: record.TaskSum,
-	}
-	err := s.append(message, api.Event{Type: api.EventState, State: api.Queued})
-	s.lease = nil
-	if err = errors.Join(err, s.log.rest()); err != nil {
-		return nil, err
-	}
-	return s, s.save() // which append may have failed to do
-}
-
-// moved says that the session's directory has another name now.
-func (s *Session) moved(dir string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dir, s.log.path, s.transcript.path = dir, filepath.Join(dir, logFile), filepath.Join(dir, transcriptFile)
 }
 
 // marshal encodes an event as a line, without changing <, > and & in what Claude Code wrote.

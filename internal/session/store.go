@@ -2,8 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,14 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
-
-	"berth/internal/api"
 )
 
 // Store is the sessions of a volume. Several daemons may have one open on a volume.
@@ -30,7 +26,8 @@ type Store struct {
 
 	mu       sync.Mutex
 	sessions map[string]*Session
-	keys     map[string]string // sessions by the idempotency key of their request
+	keys     map[string]string        // sessions by the idempotency key of their request
+	asked    map[string]chan struct{} // keys that a request is just made with; closed when it has been
 	broken   map[string]error
 	making   map[string]bool // sessions that this daemon is about to accept, by id
 	peers    bool            // another daemon uses the volume
@@ -46,6 +43,7 @@ const (
 	sessionsDir = "sessions"
 	spoolDir    = "spool"
 	daemonsDir  = "daemons"
+	keysDir     = "keys"
 
 	// opened is how many sessions are read at once: each takes a few operations of a volume that may be far away.
 	opened = 32
@@ -55,10 +53,10 @@ const (
 // the clock that events are dated by.
 func Open(dir string, now func() time.Time) (*Store, error) {
 	s := &Store{
-		dir: dir, now: now, owner: self(), sessions: map[string]*Session{}, keys: map[string]string{}, broken: map[string]error{},
-		making: map[string]bool{}, stopped: make(chan struct{}),
+		dir: dir, now: now, owner: self(), sessions: map[string]*Session{}, keys: map[string]string{}, asked: map[string]chan struct{}{},
+		broken: map[string]error{}, making: map[string]bool{}, stopped: make(chan struct{}),
 	}
-	for _, each := range []string{dir, s.path(sessionsDir), s.path(spoolDir), s.path(daemonsDir)} {
+	for _, each := range []string{dir, s.path(sessionsDir), s.path(spoolDir), s.path(daemonsDir), s.path(keysDir)} {
 		if err := os.MkdirAll(each, 0o700); err != nil {
 			return nil, fmt.Errorf("the volume cannot be used: %w", err)
 		}
@@ -69,7 +67,7 @@ func Open(dir string, now func() time.Time) (*Store, error) {
 	if err := s.beat(); err != nil {
 		return nil, fmt.Errorf("the volume cannot be written: %w", err)
 	}
-	if err := errors.Join(s.sweep(), s.load()); err != nil {
+	if err := errors.Join(s.Sweep(), s.load(), s.sweepKeys()); err != nil {
 		return nil, errors.Join(err, os.Remove(s.presence()))
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -88,90 +86,6 @@ func (s *Store) Close() error {
 	return ignoreMissing(os.Remove(s.presence()))
 }
 
-// ErrOtherTask is wrapped by the error of Create for an idempotency key that another task has.
-var ErrOtherTask = errors.New("another task was handed in with this idempotency key")
-
-// Create accepts a task: when it returns, the session is on the disk, and queued. messageID is the UUID of its
-// first message. For a key that is not empty it makes one session only, and returns that one again; found reports that it
-// was there.
-func (s *Store) Create(task api.NewSession, messageID, key string) (session *Session, found bool, err error) {
-	sum := taskSum(task)
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, false, fmt.Errorf("making a session's id: %w", err)
-	}
-	if key != "" {
-		if session, err := s.reserve(key, id.String(), sum); session != nil || err != nil {
-			return session, session != nil, err
-		}
-	}
-	record := Record{Version: Version, IdempotencyKey: key, TaskSum: sum, Session: api.Session{
-		ID: id.String(), Prompt: task.Prompt, Repo: task.Repo, Ref: task.Ref, Options: task.Options,
-		CreatedAt: s.now().UTC().Truncate(time.Millisecond),
-	}}
-	s.make(record.ID, true)
-	defer s.make(record.ID, false)
-	spooled, accepted := s.path(spoolDir, newPrefix+s.owner.ID+"."+record.ID), s.path(sessionsDir, record.ID)
-	session, err = create(spooled, record, api.Event{MessageID: messageID, Text: task.Prompt}, s.now, s.owner)
-	if err == nil {
-		err = syncDir(spooled)
-	}
-	if err == nil {
-		err = os.Rename(spooled, accepted)
-	}
-	if err == nil {
-		err = syncDir(s.path(sessionsDir))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		delete(s.keys, key)
-		return nil, false, fmt.Errorf("writing a new session: %w", errors.Join(err, os.RemoveAll(spooled), os.RemoveAll(accepted)))
-	}
-	session.moved(accepted)
-	s.sessions[record.ID] = session
-	return session, false, nil
-}
-
-// make notes that a session is about to be accepted: whoever finds its directory before that leaves it to Create.
-func (s *Store) make(id string, begun bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if begun {
-		s.making[id] = true
-	} else {
-		delete(s.making, id)
-	}
-}
-
-// reserve gives a key to a session that is about to be created, or returns the one that has it.
-func (s *Store) reserve(key, id, sum string) (*Session, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	has, known := s.keys[key]
-	if !known {
-		s.keys[key] = id
-		return nil, nil
-	}
-	session := s.sessions[has]
-	if session == nil {
-		return nil, fmt.Errorf("%w just now, and is not accepted yet", ErrOtherTask)
-	}
-	if session.Record().TaskSum != sum {
-		return nil, fmt.Errorf("%w: session %s", ErrOtherTask, has)
-	}
-	return session, nil
-}
-
-func taskSum(task api.NewSession) string {
-	text, err := json.Marshal(task)
-	if err != nil {
-		return "" // a task that came as JSON can be written as JSON
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
-}
-
 // Get returns a session by its id, or nil.
 func (s *Store) Get(id string) *Session {
 	s.mu.Lock()
@@ -181,7 +95,10 @@ func (s *Store) Get(id string) *Session {
 		session = s.look(id)
 	}
 	if session != nil && peers {
-		_ = session.Refresh() // what cannot be read now is as it was
+		// What cannot be read now is as it was, unless it is no more.
+		if err := session.Refresh(); errors.Is(err, fs.ErrNotExist) && s.dropIfGone(session) {
+			return nil
+		}
 	}
 	return session
 }
@@ -220,28 +137,6 @@ func (s *Store) Break(session *Session, why error) {
 	s.broken[session.ID()] = why
 }
 
-// Remove removes a session that has ended, with all that is on the volume of it, if it may go as it is now. The error is a
-// *StateError if it may not.
-func (s *Store) Remove(session *Session, may func(*Record) bool) error {
-	id, removed := session.ID(), s.path(spoolDir, oldPrefix+s.owner.ID+"."+session.ID())
-	err := session.write(func() error {
-		if !session.record.State.Ended() || !may(&session.record) {
-			return &StateError{ID: id, Err: errors.New("it is not to be removed")}
-		}
-		err := os.Rename(s.path(sessionsDir, id), removed)
-		session.removed = err == nil
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	delete(s.sessions, id)
-	delete(s.keys, session.Record().IdempotencyKey)
-	s.mu.Unlock()
-	return errors.Join(syncDir(s.path(sessionsDir)), os.RemoveAll(removed))
-}
-
 // Probe writes to the volume and syncs, and returns what is wrong with that.
 func (s *Store) Probe() error {
 	name := s.path(spoolDir, newPrefix+s.owner.ID+".probe")
@@ -253,7 +148,7 @@ func (s *Store) Probe() error {
 	return errors.Join(err, ignoreMissing(os.Remove(name)))
 }
 
-// load reads the sessions that are not known yet.
+// load reads the sessions that are not known yet, and forgets those that another daemon has removed.
 func (s *Store) load() error {
 	info, err := os.Stat(s.path(sessionsDir))
 	if err != nil {
@@ -263,12 +158,14 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
+	there := map[string]bool{}
 	var readers errgroup.Group
 	readers.SetLimit(opened)
 	for _, entry := range entries {
 		if _, err := uuid.Parse(entry.Name()); err != nil || !entry.IsDir() {
 			continue
 		}
+		there[entry.Name()] = true
 		s.mu.Lock()
 		known := s.sessions[entry.Name()] != nil || s.broken[entry.Name()] != nil
 		s.mu.Unlock()
@@ -277,10 +174,55 @@ func (s *Store) load() error {
 		}
 	}
 	err = readers.Wait()
+	for _, each := range s.List() {
+		if !there[each.ID()] {
+			s.dropIfGone(each)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listed = info.ModTime()
 	return err
+}
+
+// dropIfGone forgets a session that is no more, and reports whether it did.
+func (s *Store) dropIfGone(session *Session) bool {
+	id := session.ID()
+	if session.held() != nil || !missing(s.path(sessionsDir, id)) || missing(s.path(sessionsDir)) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, id)
+	if key := session.Record().IdempotencyKey; s.keys[key] == id {
+		delete(s.keys, key)
+	}
+	return true
+}
+
+// Reread reads those sessions again that the volume failed to give, and returns those that it gives now.
+func (s *Store) Reread() (list []*Session) {
+	s.mu.Lock()
+	var ids []string
+	for id, err := range s.broken {
+		if unread(err) {
+			ids = append(ids, id)
+		}
+	}
+	s.mu.Unlock()
+	slices.Sort(ids)
+	for _, id := range ids {
+		if session := s.look(id); session != nil {
+			list = append(list, session)
+		}
+	}
+	return list
+}
+
+// unread reports whether an error is of the reading, which may go well the next time, and not of what was read.
+func unread(err error) bool {
+	var number syscall.Errno
+	return errors.As(err, &number) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // look reads a session that is not known yet.
@@ -298,7 +240,9 @@ func (s *Store) look(id string) *Session {
 		return known // somebody was faster
 	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) || !missing(s.path(sessionsDir, id)) {
+		if errors.Is(err, fs.ErrNotExist) && missing(s.path(sessionsDir, id)) {
+			delete(s.broken, id)
+		} else {
 			s.broken[id] = err
 		}
 		return nil
@@ -367,14 +311,4 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// ownerOf is the owner that is part of a name in the spool, between the prefix and the last dot.
-func ownerOf(name, prefix string) (string, bool) {
-	rest, found := strings.CutPrefix(name, prefix)
-	dot := strings.LastIndexByte(rest, '.')
-	if !found || dot < 0 {
-		return "", false
-	}
-	return rest[:dot], true
 }

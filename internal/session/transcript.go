@@ -20,8 +20,6 @@ type transcript struct {
 
 // TranscriptFile is where the copy of Claude Code's transcript is, if there is one.
 func (s *Session) TranscriptFile() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return s.transcript.path
 }
 
@@ -37,12 +35,9 @@ func (s *Session) TranscriptSize() int64 {
 // KeepTranscript writes a part of Claude Code's transcript to the copy, at a byte of it, and returns when it is on the disk. What
 // the copy has beyond that part is cut off. It is for a holder of the session.
 func (s *Session) KeepTranscript(at int64, part []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lease == nil {
-		return fmt.Errorf("keeping the transcript of session %s: %w", s.ID(), ErrLost)
-	}
-	if err := s.fence(); err != nil {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.Verify(); err != nil {
 		return fmt.Errorf("keeping the transcript of session %s: %w", s.ID(), err)
 	}
 	return s.transcript.write(at, part)

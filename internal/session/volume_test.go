@@ -208,7 +208,7 @@ func TestOnlyHeldSessionsKeepFilesOpen(t *testing.T) {
 	_, s := one(t)
 	open := func(want bool) {
 		t.Helper()
-		current, leftover, err := s.readLease()
+		current, leftover, err := readLease(s.dir)
 		if got := s.log.file != nil; err != nil || got != want || (current != nil) != want || leftover {
 			t.Errorf("its log is open: %v; its lease: %v, %v", got, current, err)
 		}
@@ -323,7 +323,7 @@ func TestMailThatIsBeingWrittenIsLeftAlone(t *testing.T) {
 	}
 	long := time.Now().Add(-time.Hour)
 	must(t, os.Chtimes(old, long, long))
-	must(t, store.sweep())
+	must(t, store.Sweep())
 	if missing(young) || !missing(old) {
 		t.Errorf("young is gone: %v, old is gone: %v", missing(young), missing(old))
 	}
