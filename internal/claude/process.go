@@ -375,17 +375,9 @@ func (p *Process) keepAll() error {
 	if p.keep == nil {
 		return nil
 	}
-	for p.kept < p.transcript.read {
-		part, err := p.transcript.part(p.kept)
-		if err == nil {
-			err = p.keep(p.kept, part)
-		}
-		if err != nil {
-			return err
-		}
-		p.kept += int64(len(part))
-	}
-	return nil
+	var err error
+	p.kept, err = p.transcript.Keep(p.kept, p.keep)
+	return err
 }
 
 // settled waits until the transcript has a message. It reports false for one that it never will have,

@@ -158,6 +158,21 @@ func (t *Transcript) open() (*os.File, error) {
 	return root.OpenFile(t.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
+// Keep hands on what the transcript has from a byte on, as far as it has been read, in parts. It returns how far it came.
+func (t *Transcript) Keep(from int64, keep func(at int64, part []byte) error) (int64, error) {
+	for from < t.read {
+		part, err := t.part(from)
+		if err == nil {
+			err = keep(from, part)
+		}
+		if err != nil {
+			return from, err
+		}
+		from += int64(len(part))
+	}
+	return from, nil
+}
+
 // keptAtOnce bounds a part of the transcript, in bytes.
 const keptAtOnce = 8 << 20
 

@@ -30,6 +30,10 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 		return err
 	}
 	r.known = past.messages
+	// Before the log has them: else they would be taken again, were this run to end with its disk.
+	if r.kept, err = r.keepAll(transcript); err != nil {
+		return err
+	}
 	for _, entry := range transcript.Entries() {
 		if past.logged[entry.UUID] {
 			continue
@@ -57,6 +61,15 @@ func (r *run) catchUp(transcript *claude.Transcript) error {
 		return r.tellClaude(claude.ContinueText)
 	}
 	return nil
+}
+
+// keepAll keeps on the volume what it lacks of the transcript, and returns how much it has then.
+func (r *run) keepAll(transcript *claude.Transcript) (int64, error) {
+	kept, err := r.session.TranscriptSize()
+	if err != nil {
+		return 0, err
+	}
+	return transcript.Keep(kept, r.keep)
 }
 
 // past is what a session's log says of what was before this run.

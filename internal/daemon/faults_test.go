@@ -123,3 +123,35 @@ func (a *agent) refs() string {
 	}))
 	return all.String()
 }
+
+// What only the transcript has is on the volume before the log has it: a run that ends with its disk must not leave a log that has more
+// than the next one goes on from.
+func TestWhatIsRecoveredIsKeptFirst(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 1).start()
+	id := a.create("reply 1")
+	a.await(id, api.Succeeded)
+	a.stop()
+	a.open(1)
+	local, err := filepath.Glob(filepath.Join(a.dir, "work", id, "config", "projects", "*", "*.jsonl"))
+	if err != nil || len(local) != 1 {
+		t.Fatal(local, err)
+	}
+	text, err := os.ReadFile(local[0])
+	must(t, err)
+	const step = `{"type":"assistant","uuid":"11111111-1111-4111-8111-111111111111","message":{"id":"late","model":"m","content":[{"type":"text","text":"late"}]}}`
+	must(t, os.WriteFile(local[0], append(text, step+"\n"...), 0o600))
+	a.send(id, "reply 2")
+	r, _ := a.next()
+	must(t, r.begin())
+	claim, _, err := r.ready(t.Context())
+	must(t, err)
+	claim.Release()
+	copied, err := os.ReadFile(r.session.TranscriptFile())
+	must(t, err)
+	if all := a.events(id); !strings.Contains(string(copied), step) || !strings.Contains(all, `"recovered":true`) || r.kept != int64(len(copied)) {
+		t.Errorf("the copy has %d bytes, %d are said to be kept:\n%s\nthe log:\n%s", len(copied), r.kept, copied, all)
+	}
+	r.release()
+	a.done(r)
+}

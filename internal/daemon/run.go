@@ -44,6 +44,7 @@ type run struct {
 	late    int          // how many of unsent, the last ones, came during the run
 	result  *claude.Line // the last one of the turn that is going on or was the last
 	started bool         // it came as far as Claude Code
+	kept    int64        // bytes of the transcript that the volume had before
 
 	user    *claude.User
 	place   workspace.Place
@@ -278,7 +279,7 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 	process, err := claim.Start(&claude.Config{
 		CLI: r.daemon.config.CLI, Reaper: r.daemon.config.Reaper, Options: options, User: r.user,
 		Env:     gateway.Environment(r.daemon.config.Models.Patience),
-		BaseURL: r.daemon.config.ModelsURL, Token: token, Keep: r.keep, Kept: r.session.TranscriptSize(),
+		BaseURL: r.daemon.config.ModelsURL, Token: token, Keep: r.keep, Kept: r.kept,
 	})
 	if err != nil {
 		return r.notStarted(err)

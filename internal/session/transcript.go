@@ -24,12 +24,12 @@ func (s *Session) TranscriptFile() string {
 }
 
 // TranscriptSize is how many bytes the copy has.
-func (s *Session) TranscriptSize() int64 {
+func (s *Session) TranscriptSize() (int64, error) {
 	info, err := os.Stat(s.TranscriptFile())
 	if err != nil {
-		return 0
+		return 0, ignoreMissing(err)
 	}
-	return info.Size()
+	return info.Size(), nil
 }
 
 // KeepTranscript writes a part of Claude Code's transcript to the copy, at a byte of it, and returns when it is on the disk. What
