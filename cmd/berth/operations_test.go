@@ -164,11 +164,12 @@ func (l *lab) typed(t *testing.T, line string) string {
 		t.Fatal(err)
 	}
 	var shown strings.Builder
-	buffer := make([]byte, 4096)
+	buffer, interrupted := make([]byte, 4096), false
 	for {
 		n, err := out.Read(buffer)
 		shown.Write(buffer[:n])
-		if strings.Contains(line, "berth open") && strings.Contains(shown.String(), "Ctrl-C\n") {
+		if !interrupted && strings.Contains(line, "berth open") && strings.Contains(shown.String(), "Ctrl-C\n") {
+			interrupted = true // once: at a second one it would end at once
 			_ = command.Process.Signal(syscall.SIGTERM)
 		}
 		if err != nil {
