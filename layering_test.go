@@ -56,6 +56,7 @@ var arrows = map[string][]string{
 	"berth/bench/restart":           {"berth/bench/harness", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/bench/followers":         {"berth/bench/harness", "berth/internal/scripted", "berth/internal/api"},
 	"berth/bench/history":           {"berth/bench/harness", "berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
+	"berth/bench/up":                {"berth/internal/cloud/awstest", "berth/internal/image", "berth/internal/contract"},
 	"berth/bench/slowvolume": {
 		"berth/bench/harness", "berth/bench/slowvolume/slowfs", "berth/internal/scripted", "berth/internal/api", "berth/internal/contract",
 	},
@@ -74,7 +75,7 @@ var forTests = map[string][]string{
 	"berth/internal/tunnel":  {"berth/internal/tunnel/ssmtest"},
 	"berth/e2e":              {"berth/internal/contract"},
 	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
-	"berth/e2e/cloud":        {"berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/tunnel/ssmtest", "berth/internal/api", "berth/internal/contract"},
+	"berth/e2e/cloud":        {"berth/internal/cloud/awstest", "berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/tunnel/ssmtest", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/claude":  {"berth/internal/scripted"},
 	"berth/internal/gateway": {"berth/internal/scripted"},
 	"berth/internal/daemon":  {"berth/internal/scripted"},

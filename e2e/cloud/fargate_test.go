@@ -51,6 +51,7 @@ type fargate struct {
 
 	mu         sync.Mutex
 	containers map[string]string // by task, while it runs
+	over       map[string]bool   // the tasks whose containers have ended
 	wait       sync.WaitGroup
 }
 
@@ -84,10 +85,12 @@ func (f *fargate) look(ctx context.Context) error {
 		return err
 	}
 	wanted := map[string]bool{}
-	for _, arn := range list.TaskArns {
-		wanted[arn] = true
-	}
 	f.mu.Lock()
+	for _, arn := range list.TaskArns {
+		if !f.over[arn] { // the emulator may not have been told yet
+			wanted[arn] = true
+		}
+	}
 	stopped := map[string]string{}
 	for arn, id := range f.containers {
 		if !wanted[arn] {
@@ -121,6 +124,7 @@ func (f *fargate) forget(arn, id string) {
 	f.ssm.Stall() // what Session Manager had in it does not answer any more
 	f.mu.Lock()
 	delete(f.containers, arn)
+	f.over[arn] = true
 	f.mu.Unlock()
 	_, _ = f.docker.Docker(context.Background(), "rm", "--force", "--volumes", id)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"berth/internal/api"
+	"berth/internal/cloud/awstest"
 	"berth/internal/contract"
 	"berth/internal/image"
 	"berth/internal/scripted"
@@ -42,7 +43,7 @@ type story struct {
 	key     atomic.Value
 	fargate *fargate
 	watched func(secret string)
-	proxy   *recorder
+	proxy   *awstest.Recorder
 }
 
 var names = contract.Names{Project: "claude-code", Environment: "dev"}
@@ -58,7 +59,7 @@ func newStory(t *testing.T, scripts ...scripted.Script) *story {
 	x.emulator()
 	config := aws.Config{Region: "us-east-1", BaseEndpoint: &x.url, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")}
 	x.fargate = &fargate{
-		t: t, docker: shared.docker, url: x.url, cluster: names.Stack(), volumes: t.TempDir(), containers: map[string]string{},
+		t: t, docker: shared.docker, url: x.url, cluster: names.Stack(), volumes: t.TempDir(), containers: map[string]string{}, over: map[string]bool{},
 		// On Fargate the role's credentials are at an address of the task's own.
 		platform: map[string]string{
 			"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": x.url,
@@ -69,9 +70,14 @@ func newStory(t *testing.T, scripts ...scripted.Script) *story {
 	x.fargate.ssm = ssmtest.New()
 	x.fargate.ssm.Execute = x.fargate.inContainer
 	t.Cleanup(x.fargate.ssm.Close)
-	x.proxy = newRecorder(t, x.url, x.fargate)
+	proxy, err := awstest.NewRecorder(x.url, map[string]http.HandlerFunc{"StartSession": x.fargate.startSession, "ExecuteCommand": x.fargate.executeCommand})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	x.proxy = proxy
 	x.run("", "go", "build", "-o", "bin/", "./cmd/berth")
-	x.env = append(x.env, image.EnvRegistry+"="+x.proxy.address(), "AWS_ENDPOINT_URL="+x.proxy.URL, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
+	x.env = append(x.env, image.EnvRegistry+"="+x.proxy.Address(), "AWS_ENDPOINT_URL="+x.proxy.URL(), "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
 	x.watched = watchCommandLines(t)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan struct{})

@@ -126,10 +126,10 @@ func (x *story) logs() {
 // nothingToDo runs `berth up` again, and `berth push`: neither changes anything.
 func (x *story) nothingToDo() {
 	x.t.Helper()
-	x.proxy.forget()
+	x.proxy.Forget()
 	x.up()
 	pushed := x.berth("", "push")
-	if changed := x.proxy.mutating(); len(changed) > 0 {
+	if _, changed := x.proxy.Calls(); len(changed) > 0 {
 		x.t.Errorf("with nothing to do, `berth up` and `berth push` made these calls: %q", changed)
 	}
 	if image := x.compare("nothing was to be done").Image; !strings.HasSuffix(pushed, "@"+image) {
@@ -160,7 +160,7 @@ func (x *story) another(first string) {
 // pushAnother pushes the image with another label, under the tag "other".
 func (x *story) pushAnother(first string) (digest string) {
 	x.t.Helper()
-	repository := x.proxy.address() + "/" + names.Stack()
+	repository := x.proxy.Address() + "/" + names.Stack()
 	ref, err := name.NewDigest(repository + "@" + first)
 	if err != nil {
 		x.t.Fatal(err)
