@@ -42,17 +42,25 @@ func TestAFaultInTheMiddleOfARunCutsOneSessionOff(t *testing.T) {
 			sprung := &atomic.Bool{}
 			a.config.Logger, a.config.CheckpointEvery = slog.New(trap{message, sprung}), 10*time.Millisecond
 			a.start()
-			gate, other := filepath.Join(t.TempDir(), "gate"), filepath.Join(t.TempDir(), "gate")
-			id, beside := a.create("wait "+gate), ""
+			gate, other, beside := filepath.Join(t.TempDir(), "gate"), filepath.Join(t.TempDir(), "gate"), ""
+			id := a.create("wait " + gate)
 			a.await(id, api.Running)
 			if name == "checkpoint" {
 				beside = a.create("wait " + other)
 				a.await(beside, api.Running)
-				a.overtake(id)
 			} else {
 				must(t, os.WriteFile(gate, nil, 0o600))
 			}
-			until(t, func() bool { return a.get(id).Cuts > 0 }, func() string { return a.events(id) })
+			files := 0
+			until(t, func() bool {
+				if beside != "" && !sprung.Load() {
+					// Whatever checkpoint is just being made, the next one has something to save, and cannot.
+					a.overtake(id)
+					files++
+					must(t, os.WriteFile(filepath.Join(a.get(id).WorkDir, fmt.Sprint(files)), nil, 0o600))
+				}
+				return a.get(id).Cuts > 0
+			}, func() string { return a.events(id) })
 			if all := a.events(id); !sprung.Load() || !strings.Contains(all, "a fault of its own: it was a trap") {
 				t.Errorf("nothing tells of it:\n%s", all)
 			}
@@ -154,4 +162,19 @@ func TestWhatIsRecoveredIsKeptFirst(t *testing.T) {
 	}
 	r.release()
 	a.done(r)
+}
+
+// A fault of the agent's own costs a session an attempt, and the other sessions nothing.
+func TestAFaultOfTheAgentsOwnCutsOneSessionOff(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 2)
+	a.config.Reaper = nil // whose arguments come after the first one: there is none
+	id, other := a.create("reply 1"), a.create("reply 2")
+	a.start()
+	for _, each := range []string{id, other} {
+		until(t, func() bool { return a.get(each).Cuts > 0 }, func() string { return a.events(each) })
+		if all := a.events(each); !strings.Contains(all, "fault of its own") {
+			t.Errorf("nothing tells of it:\n%s", all)
+		}
+	}
 }

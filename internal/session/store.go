@@ -105,7 +105,8 @@ func (s *Store) Get(id string) *Session {
 
 // Gone reports whether there certainly is no session of an id, neither one that can be read nor one that cannot.
 func (s *Store) Gone(id string) bool {
-	return s.Get(id) == nil && missing(s.path(sessionsDir, id)) && !missing(s.path(sessionsDir))
+	session := s.Get(id)
+	return (session == nil || s.dropIfGone(session)) && missing(s.path(sessionsDir, id)) && !missing(s.path(sessionsDir))
 }
 
 // List returns all sessions, the oldest first.
