@@ -1,11 +1,14 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"berth/internal/cloud/awstest"
 )
@@ -17,6 +20,7 @@ var inCloud = []struct {
 	stdin string
 	waits string // the call at which it waits for AWS; empty: it does not wait
 	any   bool   // the stack's state does not matter
+	agent bool   // it reaches the agent: what may pass by itself ends it with 3
 }{
 	{verb: "up", args: []string{"up", "--env", "dev", "--no-smoke"}, waits: "ecs:DescribeServices"},
 	{verb: "status", args: []string{"status", "--env", "dev"}},
@@ -32,14 +36,25 @@ var inCloud = []struct {
 	{verb: "cost", args: []string{"cost", "--env", "dev"}},
 	{verb: "cost", args: []string{"cost", "--env", "dev", "--actual", "--json"}, any: true},
 	{verb: "push", args: []string{"push", "--env", "dev"}},
+	{verb: "run", args: []string{"run", "--env", "dev", "--detach", "succeed at it"}, agent: true},
+	{verb: "ps", args: []string{"ps", "--env", "dev"}, agent: true},
+	{verb: "show", args: []string{"show", "--env", "dev", "be000", "--json"}, agent: true},
+	{verb: "send", args: []string{"send", "--env", "dev", "be000", "more"}, agent: true},
+	{verb: "stop", args: []string{"stop", "--env", "dev", "be001", "--no-wait"}, agent: true},
+	{verb: "resume", args: []string{"resume", "--env", "dev", "be000", "--detach"}, agent: true},
+	{verb: "diff", args: []string{"diff", "--env", "dev", "be000"}, agent: true},
+	{verb: "spend", args: []string{"spend", "--env", "dev"}, agent: true},
+	{verb: "logs", args: []string{"logs", "--env", "dev", "be000"}, agent: true},
+	{verb: "logs", args: []string{"logs", "--env", "dev"}, agent: true, any: true},
+	{verb: "exec", args: []string{"exec", "--env", "dev", "--", "true"}, agent: true},
+	{verb: "open", args: []string{"open", "--env", "dev"}, agent: true},
 }
 
 // notInCloud are the verbs that no row above is for, and why.
 var notInCloud = map[string]string{
-	"down": "see its own tests", "spend": "an agent's", "run": "an agent's", "ps": "an agent's", "show": "an agent's", "logs": "an agent's",
-	"send": "an agent's", "stop": "an agent's", "resume": "an agent's", "pull": "an agent's", "completion": "of the shell",
-	// Those of Session Manager and of AWS Backup have tests of their own beside their stand-ins.
-	"exec": "", "open": "", "backup now": "", "backup list": "", "backup restore": "", "backup verify": "",
+	"pull": "in a clone; it reaches the agent as all others do", "completion": "of the shell",
+	// internal/ops meets them with the same: TestEveryCallRefused, TestInterruptedWaits, TestNoDeployment.
+	"down": "", "backup now": "", "backup list": "", "backup restore": "", "backup verify": "",
 }
 
 // A new verb has to say how it meets what goes wrong.
@@ -84,10 +99,21 @@ func TestFailuresOfEveryVerb(t *testing.T) {
 					l.Change(func(w *awstest.World) { w.Stacks["claude-code-dev"].Parameters["DesiredCount"] = "0" })
 				}
 			}
-			run := func() done { return l.berth(t, row.stdin, row.args...) }
+			run := func() done {
+				l.agent.change(func() {
+					l.agent.sessions = nil
+					l.agent.add("succeed").play("succeed")
+					l.agent.add("hang").play("hang")
+				})
+				return l.berth(t, row.stdin, row.args...)
+			}
+			passing := 1 // the exit status of what may pass by itself
+			if row.agent {
+				passing = 3
+			}
 
 			again()
-			if got := run(); got.code != 0 || len(got.lines()) > 0 {
+			if got := run(); row.verb == "open" && got.code != 130 || row.verb != "open" && got.code != 0 {
 				t.Fatalf("without a failure: %+v", got)
 			}
 			calls := map[string]bool{}
@@ -106,21 +132,27 @@ func TestFailuresOfEveryVerb(t *testing.T) {
 				told(t, "without "+variable, run(), 1, want[0], want[1])
 			}
 			for call := range calls {
-				for kind, want := range map[string][2]string{"denied": {"AWS refuses ", "allow that action"}, "throttled": {"AWS throttles ", "wait a minute"}} {
+				for kind, want := range map[string]struct {
+					code        int
+					cause, next string
+				}{"denied": {1, "AWS refuses ", "allow that action"}, "throttled": {passing, "AWS throttles ", "wait a minute"}} {
 					again()
 					if !strings.Contains(call, "Get.") && call != "logs:GetLogEvents" {
 						l.Fail(awstest.Failure{Call: call, Kind: kind})
-						told(t, kind+" at "+call, run(), 1, want[0], want[1])
+						told(t, kind+" at "+call, run(), want.code, want.cause, want.next)
 					}
 				}
 			}
-			for kind, want := range map[string][2]string{
-				"expired": {"the AWS credentials have expired", "aws sso login"}, "cut": {"AWS cannot be reached", "run the same command again"},
-				"unknown": {"AWS does not know these credentials", "AWS_PROFILE"},
+			for kind, want := range map[string]struct {
+				code        int
+				cause, next string
+			}{
+				"expired": {1, "the AWS credentials have expired", "aws sso login"}, "cut": {passing, "AWS cannot be reached", "run the same command again"},
+				"unknown": {1, "AWS does not know these credentials", "AWS_PROFILE"},
 			} {
 				again()
 				l.Fail(awstest.Failure{Call: "*", Kind: kind})
-				told(t, kind, run(), 1, want[0], want[1])
+				told(t, kind, run(), want.code, want.cause, want.next)
 			}
 			if row.waits != "" {
 				again()
@@ -130,8 +162,16 @@ func TestFailuresOfEveryVerb(t *testing.T) {
 					t.Errorf("one cut in mid-wait: %+v", got)
 				}
 			}
-			if !row.any {
-				states(t, l, again, run)
+			switch {
+			case row.any:
+			case row.agent:
+				noTask(t, l, again, run)
+				states(t, l, func() {
+					again()
+					l.Change(func(w *awstest.World) { w.Services["claude-code-dev"].Tasks = nil })
+				}, run, passing)
+			default:
+				states(t, l, again, run, passing)
 			}
 			if row.waits != "" {
 				waits(t, l, again, row.args, row.stdin)
@@ -140,15 +180,38 @@ func TestFailuresOfEveryVerb(t *testing.T) {
 	}
 }
 
+// noTask meets a verb with a deployment whose task does not run.
+func noTask(t *testing.T, l *lab, again func(), run func() done) {
+	for _, task := range []*awstest.Task{
+		{StopCode: "EssentialContainerExited", StoppedReason: "Essential container in task exited", ExitCode: intOf(78)},
+		{StopCode: "TaskFailedToStart", StoppedReason: "CannotPullContainerError: pull image manifest has been retried 1 time(s): not found"},
+		{StopCode: "TaskFailedToStart", StoppedReason: "CannotPullContainerError: image Manifest does not contain descriptor matching platform 'linux/amd64'"},
+		{StopCode: "ServiceSchedulerInitiated", StoppedReason: "Scaling activity initiated by deployment ecs-svc/2, which the ECS deployment circuit breaker rolled back"},
+	} {
+		again()
+		task.ID, task.Status, task.Stopped = strings.Repeat("2", 32), "STOPPED", time.Unix(1_700_000_300, 0)
+		l.Change(func(w *awstest.World) { w.Services["claude-code-dev"].Tasks = []*awstest.Task{task} })
+		told(t, task.StoppedReason, run(), 3, "no task of claude-code-dev runs; the last one ended: "+task.StoppedReason, "`berth status --env dev` says more")
+	}
+	again()
+	l.Change(func(w *awstest.World) {
+		w.Services["claude-code-dev"].Tasks, w.Stacks["claude-code-dev"].Parameters["DesiredCount"] = nil, "0"
+	})
+	told(t, "paused", run(), 3, "claude-code-dev is paused", "`berth unpause --env dev`")
+	again()
+	l.Change(func(w *awstest.World) { delete(w.Stacks, "claude-code-dev") })
+	told(t, "no stack", run(), 3, "there is no stack claude-code-dev", "`berth up --env dev`")
+}
+
 // states meets a verb with the states of a stack that stand in its way.
-func states(t *testing.T, l *lab, again func(), run func() done) {
+func states(t *testing.T, l *lab, again func(), run func() done, code int) {
 	for status, next := range map[string]string{
 		"ROLLBACK_COMPLETE": "`berth down --env dev`, then `berth up --env dev`", "UPDATE_ROLLBACK_FAILED": "aws cloudformation continue-update-rollback --stack-name claude-code-dev",
 		"DELETE_FAILED": "`berth down --env dev`",
 	} {
 		again()
 		l.Change(func(w *awstest.World) { w.Stacks["claude-code-dev"].Status = status })
-		told(t, status, run(), 1, "stack claude-code-dev is in "+status, next)
+		told(t, status, run(), code, "stack claude-code-dev is in "+status, next)
 		if changed := l.Mutations(); len(changed) > 0 {
 			t.Errorf("%s: it changed %q", status, changed)
 		}
@@ -217,5 +280,39 @@ func TestFailuresOfTheFirstUp(t *testing.T) {
 	told(t, "no CDK CLI", first(func(*awstest.World) {}), 1, "the pinned CDK CLI is not installed", "npm ci")
 	for _, args := range [][]string{{"status"}, {"pause"}, {"deploy", "v1"}} {
 		told(t, "no stack", l.berth(t, "", append(slices.Clone(args), "--env", "staging")...), 1, "there is no stack claude-code-staging in us-east-1", "berth up --env staging")
+	}
+}
+
+// What only the registry and the builder can do to `push`.
+func TestFailuresOfPush(t *testing.T) {
+	l := newLab(t)
+	l.running()
+	push := []string{"push", "--env", "dev"}
+	l.saveImage(t, "arm64")
+	told(t, "an image for another machine", l.berth(t, "", append(slices.Clone(push), "--image", "ours:1")...), 1, "is for linux/arm64, and the stack's tasks run on linux/amd64", "--platform linux/amd64")
+	l.saveImage(t, "amd64")
+	env := slices.Clone(l.env)
+	registry := func(address string) {
+		l.env = slices.DeleteFunc(slices.Clone(env), func(each string) bool { return strings.HasPrefix(each, "BERTH_REGISTRY=") })
+		l.env = append(l.env, "BERTH_REGISTRY="+address)
+	}
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	registry(strings.TrimPrefix(closed.URL, "http://"))
+	told(t, "no registry", l.berth(t, "", push...), 1, "the image repository cannot be reached: look into ", "check the network")
+	for status, want := range map[int][2]string{
+		http.StatusUnauthorized:       {"the registry refuses these credentials", "ecr:GetAuthorizationToken"},
+		http.StatusForbidden:          {"the registry refuses these credentials", "ecr actions to push"},
+		http.StatusServiceUnavailable: {"look into ", "503"},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		registry(strings.TrimPrefix(server.URL, "http://"))
+		told(t, http.StatusText(status), l.berth(t, "", push...), 1, want[0], want[1])
+		server.Close()
+	}
+	registry("registry.example:5000")
+	told(t, "a registry elsewhere", l.berth(t, "", push...), 1, "is not on this machine's loopback", "127.0.0.1:5000")
+	if changed := l.Mutations(); len(changed) > 0 {
+		t.Errorf("it changed %q", changed)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -187,6 +188,9 @@ func (l *lab) start(t *testing.T, stdin string, during func(*os.Process), args .
 	command.Dir, command.Env, command.Stdin = l.root, l.env, strings.NewReader(stdin)
 	var out, said bytes.Buffer
 	command.Stdout, command.Stderr = &out, &said
+	if args[0] == "open" { // which ends at Ctrl-C
+		command.Stderr = &interrupting{to: &said, command: command}
+	}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -198,6 +202,20 @@ func (l *lab) start(t *testing.T, stdin string, during func(*os.Process), args .
 		t.Fatalf("berth %q: %v\n%s%s", args, err, out.String(), said.String())
 	}
 	return done{command.ProcessState.ExitCode(), out.String(), said.String()}
+}
+
+// interrupting ends a program, once, when it has said that it goes on until Ctrl-C.
+type interrupting struct {
+	to      *bytes.Buffer
+	command *exec.Cmd
+	once    sync.Once
+}
+
+func (i *interrupting) Write(text []byte) (int, error) {
+	if strings.Contains(string(text), "until Ctrl-C") {
+		i.once.Do(func() { _ = i.command.Process.Signal(syscall.SIGTERM) }) // its exit status tells
+	}
+	return i.to.Write(text)
 }
 
 // lines are what berth says in the end, without how it went.

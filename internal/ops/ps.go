@@ -67,9 +67,9 @@ func (p *Ps) Run(ctx context.Context, stdio Stdio) error {
 		return writeJSON(stdio.Out, sessions)
 	}
 	if len(sessions) == 0 {
-		text := "there are no sessions; start one with `berth run`"
+		text := "there are no sessions; start one with `berth run" + p.flags() + "`"
 		if p.chooses() {
-			text = "no session is like that; `berth ps --all` lists them all"
+			text = "no session is like that; `berth ps --all" + p.flags() + "` lists them all"
 		}
 		fmt.Fprintln(stdio.Err, "berth: "+text)
 		return nil

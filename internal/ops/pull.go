@@ -81,7 +81,7 @@ func (p *Pull) fetch(ctx context.Context, stdio Stdio, git clone, client *api.Cl
 	for full := p.Full; ; full = true {
 		if err := download(ctx, client, session.ID, full, file); err != nil {
 			if said := new(api.Error); errors.As(err, &said) && said.Code == api.CodeConflict {
-				return "", fmt.Errorf("nothing to pull yet: %w; follow it with `berth logs -f %s`", err, shortID(session.ID))
+				return "", fmt.Errorf("nothing to pull yet: %w; follow it with `berth logs -f %s%s`", err, shortID(session.ID), p.flags())
 			}
 			return "", err
 		}

@@ -46,7 +46,7 @@ func (s *Send) Run(ctx context.Context, stdio Stdio) error {
 		return err
 	}
 	if !s.Follow {
-		fmt.Fprintf(stdio.Err, "berth: session %[1]s has the message; follow it with `berth logs -f %[1]s`\n", shortID(session.ID))
+		fmt.Fprintf(stdio.Err, "berth: session %[1]s has the message; follow it with `berth logs -f %[1]s%[2]s`\n", shortID(session.ID), s.flags())
 		return nil
 	}
 	return s.followToEnd(ctx, stdio, client, session.ID, session.Events, false)

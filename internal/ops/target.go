@@ -108,7 +108,7 @@ var wholeID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // findSession finds a session by its id or by a part of it from either end that no other one has; without an id
 // it is the newest.
-func findSession(ctx context.Context, client *api.Client, given *string) (*api.Session, error) {
+func (t Target) findSession(ctx context.Context, client *api.Client, given *string) (*api.Session, error) {
 	id := ""
 	if given != nil {
 		id = strings.ToLower(*given)
@@ -126,9 +126,9 @@ func findSession(ctx context.Context, client *api.Client, given *string) (*api.S
 	}
 	switch found := page.Sessions; {
 	case len(found) == 0 && given == nil:
-		return nil, errors.New("there is no session yet; start one with `berth run`")
+		return nil, fmt.Errorf("there is no session yet; start one with `berth run%s`", t.flags())
 	case len(found) == 0:
-		return nil, fmt.Errorf("there is no session %.80q; `berth ps --all` lists those that there are", id)
+		return nil, fmt.Errorf("there is no session %.80q; `berth ps --all%s` lists those that there are", id, t.flags())
 	case len(found) == 1 || given == nil:
 		return &found[0], nil
 	default:
@@ -146,7 +146,7 @@ func (t Target) connected(ctx context.Context, stdio Stdio, id *string) (*api.Cl
 	if err != nil {
 		return nil, nil, err
 	}
-	session, err := findSession(ctx, client, id)
+	session, err := t.findSession(ctx, client, id)
 	if err != nil {
 		client.Close()
 		return nil, nil, err

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
+	"github.com/aws/smithy-go"
 	"golang.org/x/term"
 
 	"berth/internal/api"
@@ -226,6 +228,21 @@ func (d *deployment) ensureKey(ctx context.Context, stdio Stdio, file string) (s
 	return true, nil
 }
 
+// explainImage explains why there is no image: a call of AWS's as all others, and the registry, which is none, by what was done there.
+func explainImage(err error) error {
+	var call *smithy.OperationError
+	var network net.Error
+	switch {
+	case errors.As(err, &call):
+		if explained := new(cloud.Error); errors.As(cloud.Explain(err), &explained) {
+			return explained
+		}
+	case errors.As(err, &network):
+		return &cloud.Error{What: "the image repository cannot be reached: " + err.Error(), Next: "check the network, and run the same command again", Cause: err}
+	}
+	return err
+}
+
 // ensureImage sees that the repository has the image, and returns what ImageRef is to be.
 func (d *deployment) ensureImage(ctx context.Context, stdio Stdio, given string) (ref string, err error) {
 	architecture := "amd64"
@@ -239,10 +256,7 @@ func (d *deployment) ensureImage(ctx context.Context, stdio Stdio, given string)
 		Architecture: architecture, Source: d.cdk.Root, Image: given, Progress: stdio.Err, Getenv: stdio.Getenv,
 	})
 	if err != nil {
-		if explained := new(cloud.Error); errors.As(cloud.Explain(err), &explained) {
-			return "", explained
-		}
-		return "", err
+		return "", explainImage(err)
 	}
 	return result.Ref(), nil
 }
