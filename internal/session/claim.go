@@ -17,9 +17,8 @@ const (
 	leaseFile   = "lease.json"
 	claimPrefix = "lease."
 
-	// claimSize is how long the text of a claim is at least. A renewal writes over the one before: it must not be shorter, and
-	// needs no room on the volume.
-	claimSize = 512
+	// paddedSize is how long texts that are written in place are at least.
+	paddedSize = 512
 
 	// maxEpoch is more than any session comes to: an epoch above it is damage, and must not be counted on from.
 	maxEpoch = 1 << 40
@@ -68,9 +67,12 @@ func (c *claim) write() error {
 	if err != nil {
 		return err
 	}
-	_, err = c.file.WriteAt(fmt.Appendf(nil, "%-*s\n", claimSize-1, text), 0)
+	_, err = c.file.WriteAt(padded(text), 0)
 	return err
 }
+
+// padded is a text that can be written over others of its kind: none is shorter, and none needs more room on the volume.
+func padded(text []byte) []byte { return fmt.Appendf(nil, "%-*s\n", paddedSize-1, text) }
 
 // save is write, for what other machines have to see: an NFS client keeps what it is given to itself until it is synced.
 func (c *claim) save() error {

@@ -18,13 +18,19 @@ import (
 // presence is the file by which others know that this daemon uses the volume.
 func (s *Store) presence() string { return s.path(daemonsDir, s.owner.ID+".json") }
 
-// beat renews the presence.
+// beat renews the presence. It is written in place, so that a daemon that is killed leaves no other file; nobody else
+// writes it.
 func (s *Store) beat() error {
 	text, err := json.Marshal(lease{Owner: s.owner, Renewed: s.now()})
 	if err != nil {
 		return err
 	}
-	return writeFile(s.presence(), text)
+	file, err := os.OpenFile(s.presence(), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(padded(text), 0)
+	return errors.Join(err, file.Sync(), file.Close())
 }
 
 func writeFile(path string, text []byte) error {
@@ -78,16 +84,20 @@ func (s *Store) living() (ids []string, err error) {
 		text, err := os.ReadFile(file)
 		var seen lease
 		if err != nil || !found || json.Unmarshal(text, &seen) != nil || seen.Owner.ID != id {
-			if info, err := entry.Info(); err == nil && s.now().Sub(info.ModTime()) > forgetAfter {
-				_ = os.Remove(file) // a crash left it half written
+			info, err := entry.Info()
+			if err != nil {
+				continue
 			}
-			continue
+			// One that is just being written is as old as its file.
+			seen = lease{Owner: Owner{ID: id}, Renewed: info.ModTime()}
 		}
 		if id != s.owner.ID && (seen.Owner.dead(s.owner) || s.now().Sub(seen.Renewed) > forgetAfter) {
 			_ = os.Remove(file)
 			continue
 		}
-		ids = append(ids, id)
+		if found {
+			ids = append(ids, id)
+		}
 	}
 	return ids, nil
 }

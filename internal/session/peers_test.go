@@ -1,6 +1,8 @@
 package session
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -37,4 +39,37 @@ func TestWhatAnotherDaemonTookUpAndLeftIsFound(t *testing.T) {
 	if _, err := store.Changed(); err != nil || store.left {
 		t.Errorf("it is looked for again and again: %v", err)
 	}
+}
+
+// A daemon says that it lives in one file, however often, and leaves none beside it. One that cannot be read is of a daemon that may be
+// writing it.
+func TestPresenceIsOneFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	store := openStore(t, dir, time.Now)
+	for range 3 {
+		must(t, store.beat())
+	}
+	files := func() (names []string) {
+		entries, err := os.ReadDir(filepath.Join(dir, daemonsDir))
+		must(t, err)
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+		return names
+	}
+	if got := files(); len(got) != 1 || got[0] != store.Owner()+".json" || store.Peers() {
+		t.Errorf("there are %v", got)
+	}
+	torn := filepath.Join(dir, daemonsDir, "another.json")
+	must(t, os.WriteFile(torn, []byte(`{"owner":{"id":"anoth`), 0o600))
+	if !store.Peers() {
+		t.Error("a daemon that is just saying that it lives is not seen")
+	}
+	long := time.Now().Add(-2 * forgetAfter)
+	must(t, os.Chtimes(torn, long, long))
+	if store.Peers() || len(files()) != 1 {
+		t.Errorf("there are %v", files())
+	}
+	must(t, store.Close())
 }
