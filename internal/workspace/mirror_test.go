@@ -278,7 +278,17 @@ func TestLeftoversOfTheKilled(t *testing.T) {
 	if _, err := os.Stat(half); err == nil {
 		t.Error("a half made tree was left")
 	}
-	for name, text := range map[string]string{"git/index.lock": "", "git/index": "DIRC", "git/HEAD": "", "git/refs/last": "", "as-git/config": "[", "with-submodules.lock": ""} {
+	for _, name := range []string{"staged.lock", "git/index.lock", "as-git/index.lock", "git/refs/last.lock", "git/packed-refs.lock"} {
+		write(t, filepath.Join(p.Tree, "work"), name)
+		write(t, filepath.Join(p.Scratch, name), "")
+		if _, leftOut := saved(t, m, p); len(leftOut) > 0 {
+			t.Errorf("with %s: left out is %v", name, leftOut)
+		}
+		if again, err := m.Checkpoint(t.Context(), p); again != nil || err != nil {
+			t.Errorf("with %s: nothing has changed, and saved is %+v, %v", name, again, err)
+		}
+	}
+	for name, text := range map[string]string{"git/index": "DIRC", "git/HEAD": "", "git/refs/last": "", "as-git/config": "[", "with-submodules.lock": ""} {
 		write(t, filepath.Join(p.Tree, "work"), name)
 		write(t, filepath.Join(p.Scratch, name), text)
 		saved(t, m, p)

@@ -41,7 +41,12 @@ func (p Place) gitDir() string { return filepath.Join(p.Scratch, "git") }
 // openScratch takes a place's scratch as it is.
 func openScratch(place Place) *scratch { return &scratch{place: place} }
 
-// there reports whether it has been made, and is still configured as it was.
+// left are the locks that a git leaves which is killed, for its time is up or its agent was: whoever asks next would take them for
+// another git at work. There is none, for a place is locked as long as one may be.
+var left = []string{"staged.lock", "git/index.lock", "git/packed-refs.lock", "git/refs/base.lock", "git/refs/last.lock", "as-git/index.lock"}
+
+// there reports whether it has been made, and is still configured as it was. What is left of a git that was killed is gone
+// then. The place has to be locked.
 func (s *scratch) there() bool {
 	if _, err := os.Lstat(filepath.Join(s.place.gitDir(), "objects")); err != nil {
 		return false
@@ -63,6 +68,9 @@ func (s *scratch) there() bool {
 		if _, err := root.Lstat(name + "/commondir"); err == nil { // it would have another one's configuration (gitrepository-layout(5))
 			return false
 		}
+	}
+	for _, lock := range left {
+		_ = root.Remove(lock) // if it stays, git names it
 	}
 	return true
 }
