@@ -181,6 +181,7 @@ func makeOrigin(ctx context.Context, dir string, random *rand.Rand) error {
 	}
 	return errors.Join(
 		command(ctx, dir, "git", "init", "--quiet", "--initial-branch=main"),
+		command(ctx, dir, "git", "config", "gc.auto", "0"), // it would pack in the background, for half a minute
 		command(ctx, dir, "git", "add", "-A"),
 		command(ctx, dir, "git", "commit", "--quiet", "-m", "files"),
 	)

@@ -36,7 +36,8 @@ func (s *scratch) captureIn(ctx context.Context, root *os.Root) (c *captured, er
 	s.findObjects()
 	s.more = nil
 	c = &captured{about: about{Version: aboutVersion, Gone: s.objects == ""}}
-	refs, staged, index := &localRefs{}, []entry(nil), ""
+	refs, index := &localRefs{}, ""
+	staged := func() ([]entry, error) { return nil, nil }
 	if c.about.Gone {
 		c.leaveOut("the repository: " + s.place.Tree + "/.git is gone, or no directory; of commits the checkpoint has those of the last one")
 	} else {
@@ -44,10 +45,8 @@ func (s *scratch) captureIn(ctx context.Context, root *os.Root) (c *captured, er
 			return nil, err
 		}
 		c.about.LeftOut = append(c.about.LeftOut, refs.leftOut...)
-		if staged, index, err = s.staged(ctx, c); err != nil {
-			return nil, err
-		}
 		s.unfinished(root, c)
+		staged = s.stagedMeanwhile(ctx, c, &index)
 	}
 	found, err := s.files(ctx, root, staged)
 	if err != nil {
@@ -87,6 +86,22 @@ func (s *scratch) remembered(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stagedMeanwhile reads the session's index while somebody else looks at the files, and fills in index and c before what it
+// returns does.
+func (s *scratch) stagedMeanwhile(ctx context.Context, c *captured, index *string) func() ([]entry, error) {
+	var entries []entry
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		entries, *index, err = s.staged(ctx, c)
+	}()
+	return func() ([]entry, error) {
+		<-done
+		return entries, err
+	}
 }
 
 // staged reads the session's index, of which git may write only a copy.

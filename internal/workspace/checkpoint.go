@@ -61,6 +61,7 @@ func (m *Mirrors) Checkpoint(ctx context.Context, place Place) (*api.Checkpoint,
 }
 
 func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, error) {
+	defer openScratch(place).unplug(ctx)()
 	s, c, err := r.captureAgain(ctx, place)
 	if err != nil {
 		return nil, err

@@ -87,6 +87,7 @@ func (r *mirror) treeNow(ctx context.Context, place Place) (in git, tree string,
 	}
 	defer unlock()
 	s := openScratch(place)
+	defer s.unplug(ctx)()
 	if s.there() {
 		tree, nested, err = s.now(ctx)
 		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {
@@ -110,11 +111,8 @@ func (s *scratch) now(ctx context.Context) (tree string, nested []string, err er
 		return "", nil, err
 	}
 	s.findObjects()
-	staged, _, err := s.staged(ctx, &captured{})
-	if err != nil {
-		return "", nil, err
-	}
-	found, err := s.files(ctx, root, staged)
+	index := ""
+	found, err := s.files(ctx, root, s.stagedMeanwhile(ctx, &captured{}, &index))
 	if err != nil {
 		return "", nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,82 +28,32 @@ type files struct {
 	leftOut []string
 }
 
-// change is a file that is not as the index has it.
-type change struct {
-	path    string
-	size    int64
-	removed bool
-	isNew   bool
-	special bool // a pipe, a socket or a device
-}
-
-// files looks at the files. The index that we keep has git look again at those only that changed. staged are the entries of the
-// session's own index.
-func (s *scratch) files(ctx context.Context, root *os.Root, staged []entry) (*files, error) {
+// files looks at the files. The index that we keep has git look again at those only that changed. staged gives the entries of
+// the session's own index.
+func (s *scratch) files(ctx context.Context, root *os.Root, staged func() ([]entry, error)) (*files, error) {
 	found := &files{}
-	changed, err := s.changed(ctx, root, found)
-	if err != nil {
+	entries, changed, err := s.look(ctx, root, found)
+	own, problem := staged()
+	if err = errors.Join(err, problem); err != nil {
 		return nil, err
 	}
+	changed = append(changed, stagedOnly(root, own, entries, changed)...)
 	without := s.limit(changed, found)
-	if len(changed) > len(without) {
-		if err := s.add(ctx, s.git(), without, found.nested); err != nil {
-			return nil, err
-		}
-	}
-	entries, err := s.settle(ctx, s.git(), root, staged, without)
-	if err != nil {
+	if entries, err = s.update(ctx, root, entries, changed, own, without, found); err != nil {
 		return nil, err
 	}
-	links := s.submodules(root, staged, found)
-	if found.raw, err = s.writeTree(ctx, s.git(), links); err != nil {
+	links := s.submodules(root, own, found)
+	described := make(chan error, 1)
+	go func() { described <- s.describe(ctx, root, entries, found) }() // it and git read the same index
+	found.raw, err = s.writeTree(ctx, s.git(), links)
+	if err = errors.Join(err, <-described); err != nil {
 		return nil, err
 	}
 	found.asGit = found.raw
 	if slices.ContainsFunc(entries, func(e entry) bool { return isAttributes(e.path) }) {
-		if found.asGit, err = s.converted(ctx, root, staged, without, found, links); err != nil {
-			return nil, err
-		}
+		found.asGit, err = s.converted(ctx, root, own, without, found, links)
 	}
-	return found, s.describe(ctx, root, entries, found)
-}
-
-// changed lists what is not as the index has it.
-func (s *scratch) changed(ctx context.Context, root *os.Root, found *files) ([]change, error) {
-	lister := s.git()
-	lister.most = 512 << 20
-	listing, err := lister.run(ctx, "ls-files", "-t", "-z", "--others", "--modified", "--deleted", "--exclude-standard")
-	if err != nil {
-		return nil, err
-	}
-	var changed []change
-	at := map[string]bool{}
-	for line := range strings.SplitSeq(listing, "\x00") {
-		tag, path, _ := strings.Cut(line, " ")
-		if path == "" || at[path] {
-			continue
-		}
-		if dir, isDir := strings.CutSuffix(path, "/"); isDir {
-			found.nested = append(found.nested, dir)
-			continue
-		}
-		at[path] = true
-		one := change{path: path, removed: true, isNew: tag == "?"}
-		if info, err := root.Lstat(path); err == nil {
-			one.removed = false
-			if info.Mode().IsRegular() {
-				one.size = info.Size()
-			}
-			one.special = info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0
-			if info.IsDir() { // a repository where a file was
-				if _, err := root.Lstat(filepath.Join(path, ".git")); err == nil {
-					found.nested = append(found.nested, path)
-				}
-			}
-		}
-		changed = append(changed, one)
-	}
-	return changed, nil
+	return found, err
 }
 
 // limit returns what has to be left out: too large files, and what makes too much of all.
@@ -211,7 +160,7 @@ func (s *scratch) settle(ctx context.Context, g git, root *os.Root, staged []ent
 	}
 	var missing strings.Builder
 	for _, one := range staged {
-		if have[one.path] || one.mode == gitlink || slices.ContainsFunc(without, func(dir string) bool { return one.path == dir || strings.HasPrefix(one.path, dir+"/") }) {
+		if have[one.path] || one.mode == gitlink || below(one.path, without) {
 			continue
 		}
 		if info, err := root.Lstat(one.path); err == nil && !info.IsDir() {

@@ -3,11 +3,9 @@ package workspace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
 
@@ -257,43 +255,4 @@ func (s *scratch) forgetConverted(ctx context.Context) error {
 
 func isAttributes(path string) bool {
 	return path == ".gitattributes" || strings.HasSuffix(path, "/.gitattributes")
-}
-
-// entry is one of an index.
-type entry struct {
-	mode, oid, path string
-	stage           int
-	tag             byte // H, S if skipped, and lower case if taken for unchanged
-}
-
-const gitlink = "160000" // the mode of a submodule
-
-// list reads an index.
-func (s *scratch) list(ctx context.Context, g git) ([]entry, error) {
-	g.most = 512 << 20
-	listing, err := g.run(ctx, "ls-files", "--stage", "-v", "-z")
-	if err != nil {
-		return nil, err
-	}
-	var entries []entry
-	for line := range strings.SplitSeq(listing, "\x00") {
-		about, path, found := strings.Cut(line, "\t")
-		words := strings.Fields(about)
-		if !found || len(words) != 4 {
-			continue
-		}
-		stage, err := strconv.Atoi(words[3])
-		if err != nil {
-			return nil, fmt.Errorf("git listed %.80q", line)
-		}
-		entries = append(entries, entry{mode: words[1], oid: words[2], path: path, stage: stage, tag: words[0][0]})
-	}
-	return entries, nil
-}
-
-// changeIndex changes entries, given as `git ls-files --stage -z` prints them.
-func (s *scratch) changeIndex(ctx context.Context, g git, entries string) error {
-	g.stdin = entries
-	_, err := g.run(ctx, "update-index", "-z", "--index-info")
-	return err
 }
