@@ -148,8 +148,8 @@ type User struct {
 }
 
 // Own gives files to the user, directories with all that is in them, and closes them to everybody else. No process of
-// the user may run meanwhile. Files that the user has already stay as they are; one that has another name somewhere else
-// is an error, for it may be somebody else's.
+// the user may run meanwhile. Files that the user has already stay as they are, and so do those that have another name: they may
+// be somebody else's.
 func (u *User) Own(paths ...string) error {
 	if u == nil {
 		return nil

@@ -26,14 +26,18 @@ func own(path string, id int) error {
 	if err := ownAt(dir, name, id); err != nil {
 		return err
 	}
-	switch stat.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
+	switch kind := stat.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFDIR:
 		return unix.Fchmodat(dir, name, 0o700, 0)
-	case unix.S_IFREG:
+	case kind == unix.S_IFREG && !shared(&stat):
 		return unix.Fchmodat(dir, name, 0o600, 0)
 	}
 	return nil
 }
+
+// shared reports whether a file has another name. There it may be anybody's: a session can have linked it here, where the
+// system lets it (protected_hardlinks in proc_sys_fs(5)), and must not even get a copy.
+func shared(stat *unix.Stat_t) bool { return stat.Mode&unix.S_IFMT == unix.S_IFREG && stat.Nlink > 1 }
 
 func ownAt(dir int, name string, id int) error {
 	var stat unix.Stat_t
@@ -48,8 +52,8 @@ func ownAt(dir int, name string, id int) error {
 		return nil
 	case kind == unix.S_IFCHR, kind == unix.S_IFBLK:
 		return fmt.Errorf("%s is a device", name)
-	case kind == unix.S_IFREG && stat.Nlink > 1:
-		return copyAt(dir, name, id, stat.Mode&0o777)
+	case shared(&stat):
+		return nil
 	}
 	// The kernel takes setuid and setgid bits, and capabilities, off files that are given away (chown(2)).
 	if err := unix.Fchownat(dir, name, id, id, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -79,29 +83,4 @@ func ownDir(dir int, name string, id int) error {
 			return err
 		}
 	}
-}
-
-// copyAt puts a user's copy of a file into its place: under its other names the file may be anybody's.
-func copyAt(dir int, name string, id int, mode uint32) error {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	from := os.NewFile(uintptr(fd), name)
-	defer from.Close() //nolint:errcheck // it was only read
-	temporary := fmt.Sprintf(".berth-%d-%d", os.Getpid(), fd)
-	fd, err = unix.Openat(dir, temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return &os.PathError{Op: "create", Path: temporary, Err: err}
-	}
-	to := os.NewFile(uintptr(fd), temporary)
-	_, err = io.Copy(to, from)
-	err = errors.Join(err, to.Chown(id, id), to.Chmod(os.FileMode(mode)), to.Close())
-	if err == nil {
-		err = unix.Renameat(dir, temporary, dir, name)
-	}
-	if err != nil {
-		return errors.Join(&os.PathError{Op: "copy", Path: name, Err: err}, unix.Unlinkat(dir, temporary, 0))
-	}
-	return nil
 }

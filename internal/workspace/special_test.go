@@ -66,9 +66,11 @@ func TestAPipeCostsNoCheckpoint(t *testing.T) {
 			run(t, p.Tree, "init", "--quiet", "within")
 			fifo(t, filepath.Join(p.Tree, "within", ".git", "objects", "pack"))
 		}, ""},
-		"what is ignored":   {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, "d", ".gitignore")) }, ""},
-		"attributes":        {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".gitattributes")) }, ""},
-		"other objects":     {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".git", "objects", "info", "alternates")) }, ""},
+		"what is ignored": {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, "d", ".gitignore")) }, ""},
+		"attributes":      {func(t *testing.T, p workspace.Place) { fifo(t, filepath.Join(p.Tree, ".gitattributes")) }, ""},
+		"other objects": {func(t *testing.T, p workspace.Place) {
+			fifo(t, filepath.Join(p.Tree, ".git", "objects", "info", "alternates"))
+		}, ""},
 		"a commit": {func(t *testing.T, p workspace.Place) {
 			run(t, p.Tree, "commit", "--quiet", "--allow-empty", "-m", "made")
 			made := run(t, p.Tree, "rev-parse", "HEAD")
