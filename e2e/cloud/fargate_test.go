@@ -153,8 +153,8 @@ func (f *fargate) start(ctx context.Context, arn string) error {
 		return err
 	}
 	_, digest, _ := strings.Cut(reference, "@")
-	volume := filepath.Join(f.volumes, f.cluster)
-	if err := os.MkdirAll(volume, 0o755); err != nil {
+	volume, err := f.volume(definition)
+	if err != nil {
 		return err
 	}
 	id, err := f.docker.Start(ctx, dockertest.Task{
@@ -169,6 +169,18 @@ func (f *fargate) start(ctx context.Context, arn string) error {
 	f.wait.Go(func() { f.follow(ctx, definition.ContainerDefinitions[0], arn, id) })
 	f.wait.Go(func() { f.await(ctx, arn, id) })
 	return f.tell(ctx, "task-started", map[string]any{"task": arn, "digest": digest})
+}
+
+// volume is the directory of the file system that a definition names.
+func (f *fargate) volume(definition dockertest.TaskDefinition) (string, error) {
+	for _, each := range definition.Volumes {
+		var system struct{ FileSystemID string }
+		if err := json.Unmarshal(each.EFS, &system); err == nil && system.FileSystemID != "" {
+			path := filepath.Join(f.volumes, system.FileSystemID)
+			return path, os.MkdirAll(path, 0o755)
+		}
+	}
+	return "", errors.New("the definition names no file system")
 }
 
 // definition is a task's, as the emulator has it: what CloudFormation made of the synthesised template.

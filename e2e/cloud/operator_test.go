@@ -221,6 +221,13 @@ func (x *story) aws(commands ...string) []json.RawMessage {
 	return answers
 }
 
+// next waits until another container than that one runs, and its agent answers.
+func (x *story) next(before string) *task {
+	x.t.Helper()
+	eventually(x.t, "another container runs", func() bool { now := x.fargate.container(); return now != "" && now != before })
+	return x.agent()
+}
+
 // agent waits until the agent of the container that runs now answers whoever has the token that the stack made.
 func (x *story) agent() *task {
 	x.t.Helper()

@@ -39,8 +39,10 @@ func TestTheStory(t *testing.T) {
 	x.killedInMidSession()
 	x.logs()
 
+	before := x.fargate.container()
 	x.key.Store(secondKey)
 	x.berth(secondKey, "key", "set")
+	x.next(before)
 	if second := x.compare("key set"); second.KeyVersion == first.KeyVersion {
 		t.Errorf("after `berth key set` the secret has the version %s still", first.KeyVersion)
 	}
@@ -98,8 +100,7 @@ func (x *story) killedInMidSession() {
 	if _, err := shared.docker.Docker(x.t.Context(), "kill", "--signal", "KILL", before.id); err != nil {
 		x.t.Fatal(err)
 	}
-	eventually(x.t, "another container runs", func() bool { now := x.fargate.container(); return now != "" && now != before.id })
-	after := x.agent()
+	after := x.next(before.id)
 	again := after.await(id, "is in mid-work again", after.began("began"))
 	after.inside("touch " + filepath.Join(again.WorkDir, "go-on"))
 	after.await(id, "ends well", succeeded)
@@ -141,16 +142,18 @@ func (x *story) nothingToDo() {
 func (x *story) another(first string) {
 	x.t.Helper()
 	second := x.pushAnother(first)
+	before := x.fargate.container()
 	if text := x.berth("", "deploy", "other"); text != second {
 		x.t.Errorf("`berth deploy` prints %q, not %s", text, second)
 	}
+	between := x.next(before).id
 	if image := x.compare("deploy").Image; image != second {
 		x.t.Errorf("%s runs, and %s was rolled out", image, second)
 	}
-	x.agent()
 	if text := x.berth("", "deploy", "--rollback"); text != first {
 		x.t.Errorf("`berth deploy --rollback` prints %q, not %s", text, first)
 	}
+	x.next(between)
 	if image := x.compare("deploy --rollback").Image; image != first {
 		x.t.Errorf("%s runs, and %s was rolled out again", image, first)
 	}
@@ -217,9 +220,9 @@ func (x *story) pause() {
 func (x *story) cost() {
 	x.t.Helper()
 	var estimate struct {
-		Total string `json:"total_usd"`
+		Total json.Number `json:"total_usd"`
 	}
-	text := x.run("", filepath.Join(shared.clone, "bin", "berth"), "cost", "--json", "-c", "anthropicBaseUrl="+x.model)
+	text := x.berth("", "cost", "--json")
 	if err := json.Unmarshal([]byte(text), &estimate); err != nil || estimate.Total == "" {
 		x.t.Errorf("`berth cost`: %v\n%s", err, text)
 	}
