@@ -96,6 +96,11 @@ func (x *story) killedInMidSession() {
 		return err == nil && id != ""
 	})
 	before.await(id, "is in mid-work", before.began("began"))
+	eventually(x.t, "a checkpoint has the first step's file", func() bool {
+		command := "for each in " + contract.VolumePath + "/repos/*.git; do git -c safe.directory='*' --git-dir=$each ls-tree -r --name-only refs/berth/" + id + "; done | grep -w steps"
+		_, err := shared.docker.Docker(x.t.Context(), "exec", before.id, "sh", "-c", command)
+		return err == nil
+	})
 	killed := x.fargate.task()
 	if _, err := shared.docker.Docker(x.t.Context(), "kill", "--signal", "KILL", before.id); err != nil {
 		x.t.Fatal(err)
