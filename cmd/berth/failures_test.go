@@ -265,6 +265,10 @@ func TestFailuresOfTheFirstUp(t *testing.T) {
 	told(t, "a small quota", first(func(w *awstest.World) {
 		w.VPCs, w.Quotas["L-3032A538"] = []awstest.VPC{{ID: "vpc-1", Default: true}}, 1
 	}), 1, "may use 1 vCPUs in us-east-1, and the task takes 2", "request-service-quota-increase")
+	l.Change(func(w *awstest.World) { delete(w.Quotas, "L-3032A538") })
+	if got := l.berth(t, "", "doctor", "--env", "dev"); got.code != 0 || !strings.Contains(got.out, "✓ quota") || !strings.Contains(got.out, "not known, Service Quotas does not tell") {
+		t.Errorf("a quota that nobody tells: %+v", got)
+	}
 	l.Change(func(w *awstest.World) { w.Quotas["L-3032A538"] = 100 })
 
 	l.saveImage(t, "arm64")

@@ -57,7 +57,7 @@ var Alarms = []Alarm{
 	{
 		Suffix: "sessions-stuck", Metrics: 2,
 		Fires: "a task is wanted and no heartbeat came for 15 minutes",
-		Next:  "look at the log; force a new deployment if the daemon does not answer",
+		Next:  "look at `berth logs`; `berth pause` and `unpause` replace the task",
 	},
 	{
 		Suffix: "key-refused", Metrics: 1,

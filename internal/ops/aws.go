@@ -253,46 +253,38 @@ func (d *deployment) steady(ctx context.Context, limit time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	teller, missed := d.newTeller(), 0
-	ticker := time.NewTicker(d.every)
-	defer ticker.Stop()
 	var failed *cloud.Task
-	for {
-		service, err := d.client.Service(limited, d.stack)
+	err := until(limited, d.every, func(ctx context.Context) (bool, error) {
+		service, err := d.client.Service(ctx, d.stack)
 		var tasks []cloud.Task
 		if err == nil {
-			tasks, err = d.client.Tasks(limited, d.stack)
+			tasks, err = d.client.Tasks(ctx, d.stack)
 		}
-		switch {
-		case ctx.Err() != nil:
-			return d.interrupted()
-		case limited.Err() != nil:
-		case err != nil:
+		if err != nil {
 			if missed++; missed >= outage || errors.Is(err, cloud.ErrDenied) || errors.Is(err, cloud.ErrExpired) {
-				return err
+				return false, err
 			}
-			d.say("AWS did not answer, and is asked again: %v", err)
-		default:
-			missed = 0
-			teller.service(service)
-			if task := teller.tasks(tasks); task != nil {
-				failed = task
+			if ctx.Err() == nil {
+				d.say("AWS did not answer, and is asked again: %v", err)
 			}
-			if done, err := d.judge(limited, service, failed); done || err != nil {
-				return err
-			}
+			return false, nil
 		}
-		select {
-		case <-limited.Done():
-			if ctx.Err() != nil {
-				return d.interrupted()
-			}
-			if failed != nil {
-				return d.taskFailed(ctx, *failed)
-			}
-			return &cloud.Error{What: fmt.Sprintf("the service %s is not steady after %s", d.names.Stack(), limit), Next: fmt.Sprintf("`berth status %s` shows how it is; `berth up %s` waits on", d.flags(), d.flags())}
-		case <-ticker.C:
+		missed = 0
+		teller.service(service)
+		if task := teller.tasks(tasks); task != nil {
+			failed = task
 		}
+		return d.judge(ctx, service, failed)
+	})
+	switch {
+	case ctx.Err() != nil:
+		return d.interrupted()
+	case limited.Err() == nil:
+		return err
+	case failed != nil:
+		return d.taskFailed(ctx, *failed)
 	}
+	return &cloud.Error{What: fmt.Sprintf("the service %s is not steady after %s", d.names.Stack(), limit), Next: fmt.Sprintf("`berth status %s` shows how it is; `berth up %s` waits on", d.flags(), d.flags())}
 }
 
 // judge reports whether a service is as it should be, and why it will not be.

@@ -39,7 +39,7 @@ func backUp(ctx context.Context, stdio Stdio, client *cloud.Client, stack *cloud
 // waitForJob waits until a job of AWS Backup has ended, and tells of its progress.
 func waitForJob(ctx context.Context, stdio Stdio, what, onward string, ask func(context.Context) (*cloud.Job, error)) (job *cloud.Job, err error) {
 	said, failed := "", error(nil)
-	err = until(ctx, pollEvery(stdio.Getenv), onward, func(ctx context.Context) (bool, error) {
+	err = untilTold(ctx, pollEvery(stdio.Getenv), onward, func(ctx context.Context) (bool, error) {
 		if job, err = ask(ctx); err != nil {
 			return false, err
 		}

@@ -170,8 +170,11 @@ func checkQuota(ctx context.Context, client *cloud.Client, parsed options.Option
 		code, kind = cloud.QuotaSpot, "on Spot"
 	}
 	limit, err := client.VCPUs(ctx, code)
-	if err != nil {
+	switch {
+	case errors.Is(err, cloud.ErrDenied), errors.Is(err, cloud.ErrThrottled), errors.Is(err, cloud.ErrNetwork), errors.Is(err, cloud.ErrExpired), errors.Is(err, cloud.ErrNoCredentials), ctx.Err() != nil:
 		return "", err
+	case err != nil: // Service Quotas is not everywhere; Fargate says itself if the quota is too small
+		return "not known, Service Quotas does not tell: " + err.Error(), nil
 	}
 	const units = 1024 // of a vCPU
 	wanted := float64(parsed.CPU) / units

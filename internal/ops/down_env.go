@@ -197,17 +197,11 @@ func (t *teardown) lastBackup(ctx context.Context) error {
 		if err := t.client.Scale(ctx, t.stack, 0); err != nil {
 			return err
 		}
-		for {
+		if err := until(ctx, pollEvery(t.stdio.Getenv), func(ctx context.Context) (bool, error) {
 			service, err := t.client.Service(ctx, t.stack)
-			if err != nil {
-				return err
-			}
-			if service.Running == 0 {
-				break
-			}
-			if err := pause(ctx, pollEvery(t.stdio.Getenv)); err != nil {
-				return err
-			}
+			return err == nil && service.Running == 0, err
+		}); err != nil {
+			return err
 		}
 	}
 	_, err = backUp(ctx, t.stdio, t.client, t.stack)
@@ -221,25 +215,23 @@ func (t *teardown) emptyVault(ctx context.Context) error {
 		vault = t.stack.Vault()
 	}
 	asked := map[string]bool{}
-	for {
+	return until(ctx, pollEvery(t.stdio.Getenv), func(ctx context.Context) (bool, error) {
 		points, err := t.client.RecoveryPoints(ctx, vault)
 		if err != nil || len(points) == 0 {
-			return err
+			return true, err
 		}
 		for i := range points {
 			if asked[points[i].ARN] {
 				continue
 			}
 			if err := t.client.DeleteRecoveryPoint(ctx, vault, points[i].ARN); err != nil {
-				return err
+				return false, err
 			}
 			asked[points[i].ARN] = true
 			tell(t.stdio.Err, "backup %s is deleted", points[i].ID())
 		}
-		if err := pause(ctx, pollEvery(t.stdio.Getenv)); err != nil {
-			return err
-		}
-	}
+		return false, nil
+	})
 }
 
 // destroy deletes the stack through the CDK CLI.

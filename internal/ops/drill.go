@@ -77,7 +77,7 @@ func (d *drill) check(ctx context.Context, place bool) (*verified, error) {
 	}
 	tell(d.stdio.Err, "task %s reads the restored volume", path.Base(d.task))
 	var ended cloud.Task
-	err = until(ctx, d.every, "the task is stopped", func(ctx context.Context) (bool, error) {
+	err = untilTold(ctx, d.every, "the task is stopped", func(ctx context.Context) (bool, error) {
 		task, ok, err := d.client.TaskByARN(ctx, d.stack, d.task)
 		if err == nil && !ok {
 			err = errors.New("ECS has forgotten the task that was to look")
@@ -134,7 +134,7 @@ func (d *drill) mount(ctx context.Context) error {
 	if len(d.targets) == 0 {
 		return fmt.Errorf("file system %s has no mount target in the stack's subnets, so there is none to make the restored one's like", d.stack.Outputs[contract.OutputFileSystemID])
 	}
-	return until(ctx, d.every, "the mount targets are removed again", func(ctx context.Context) (bool, error) {
+	return untilTold(ctx, d.every, "the mount targets are removed again", func(ctx context.Context) (bool, error) {
 		targets, err := d.client.MountTargets(ctx, d.fileSystem)
 		ready := len(targets) >= len(d.targets)
 		for _, each := range targets {
@@ -195,17 +195,15 @@ func (d *drill) unmount(ctx context.Context) error {
 			return err
 		}
 	}
-	for {
+	err := until(ctx, d.every, func(ctx context.Context) (bool, error) {
 		targets, err := d.client.MountTargets(ctx, d.fileSystem)
-		if err != nil {
-			return err
-		}
-		if len(targets) == 0 {
-			d.targets = nil
-			return nil
-		}
-		if err := pause(ctx, d.every); err != nil {
-			return fmt.Errorf("they have not gone after %v", cleanTime)
-		}
+		return len(targets) == 0, err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("they have not gone after %v", cleanTime)
+	case err == nil:
+		d.targets = nil
 	}
+	return err
 }

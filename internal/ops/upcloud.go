@@ -121,15 +121,14 @@ const answerTime = 3 * time.Minute
 
 // answers waits until the agent answers: it starts, and Session Manager connects, some seconds after ECS says that the task runs.
 func (d *deployment) answers(ctx context.Context, client *api.Client) error {
-	for end := time.Now().Add(answerTime); ; {
+	end := time.Now().Add(answerTime)
+	return until(ctx, d.every, func(ctx context.Context) (bool, error) {
 		_, err := client.Status(ctx)
-		if err == nil || !errors.Is(err, api.ErrUnreachable) || time.Now().After(end) {
-			return err
+		if errors.Is(err, api.ErrUnreachable) && time.Now().Before(end) {
+			return false, nil
 		}
-		if err := pause(ctx, d.every); err != nil {
-			return err
-		}
-	}
+		return true, err
+	})
 }
 
 // provision sees that the stack is there and is what the options say, which it returns.
@@ -186,24 +185,25 @@ func (d *deployment) checkFirst(ctx context.Context, parsed options.Options) err
 }
 
 // settled waits for a stack that CloudFormation is at work on: an earlier run may have been cut off.
-func (d *deployment) settled(ctx context.Context) (*cloud.Stack, error) {
+func (d *deployment) settled(ctx context.Context) (stack *cloud.Stack, err error) {
 	told := false
-	for {
-		stack, err := d.client.Stack(ctx, d.names)
-		if err != nil {
-			return nil, err
+	err = until(ctx, d.every, func(ctx context.Context) (bool, error) {
+		if stack, err = d.client.Stack(ctx, d.names); err != nil {
+			return false, err
 		}
 		if !stack.InProgress() || stack.Healthy() || stack.Status == "REVIEW_IN_PROGRESS" {
-			return stack, stack.Problem()
+			return true, stack.Problem()
 		}
 		if !told {
 			d.say("the stack is in %s; waiting for its end", stack.Status)
 			told = true
 		}
-		if pause(ctx, d.every) != nil {
-			return nil, d.interrupted()
-		}
+		return false, nil
+	})
+	if ctx.Err() != nil {
+		return nil, d.interrupted()
 	}
+	return stack, err
 }
 
 // ensureKey sets the key if none is set. Without anybody to ask, it says how.

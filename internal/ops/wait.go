@@ -23,23 +23,33 @@ func pause(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// until looks until there is an end. onward says what goes on in AWS without berth, and how to see it: whoever interrupts the wait,
-// or loses the network, is told.
-func until(ctx context.Context, every time.Duration, onward string, look func(context.Context) (done bool, err error)) error {
+// until looks until there is an end, or an error. Called off, it is ctx's error in any case.
+func until(ctx context.Context, every time.Duration, look func(context.Context) (done bool, err error)) error {
 	for {
 		done, err := look(ctx)
-		if err == nil && !done {
-			err = pause(ctx, every)
-		}
 		switch {
 		case ctx.Err() != nil:
-			return &interruptedError{"interrupted; " + onward}
-		case err != nil:
-			return fmt.Errorf("%w; %s", err, onward)
-		case done:
-			return nil
+			return ctx.Err()
+		case err != nil || done:
+			return err
+		}
+		if err := pause(ctx, every); err != nil {
+			return err
 		}
 	}
+}
+
+// untilTold is until for what goes on in AWS without berth: onward says so, and how to see it, to whoever interrupts the wait or loses
+// the network.
+func untilTold(ctx context.Context, every time.Duration, onward string, look func(context.Context) (done bool, err error)) error {
+	err := until(ctx, every, look)
+	switch {
+	case ctx.Err() != nil:
+		return &interruptedError{"interrupted; " + onward}
+	case err != nil:
+		return fmt.Errorf("%w; %s", err, onward)
+	}
+	return nil
 }
 
 // confirmName asks for the stack's name before something is deleted.
