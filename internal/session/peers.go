@@ -95,11 +95,11 @@ func (s *Store) living() (ids []string, err error) {
 			_ = os.Remove(file)
 			continue
 		}
-		if found {
+		if found && id != s.owner.ID {
 			ids = append(ids, id)
 		}
 	}
-	return ids, nil
+	return append(ids, s.owner.ID), nil // whatever others think of us
 }
 
 // Changed reads what other daemons have written, and returns the sessions that this daemon might care for: those that are

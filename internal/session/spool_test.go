@@ -133,3 +133,18 @@ func TestAReadThatFailsMidwayCountsNothing(t *testing.T) {
 		t.Errorf("it is %+v", reader.Record())
 	}
 }
+
+// A daemon that was asleep for so long that others take it for gone does not sweep away what it is about to accept itself.
+func TestADaemonDoesNotSweepAwayItsOwn(t *testing.T) {
+	t.Parallel()
+	store, _ := one(t)
+	must(t, os.Remove(store.presence()))
+	own, others := store.path(spoolDir, newPrefix+store.Owner()+".x"), store.path(spoolDir, newPrefix+"other.x")
+	for _, dir := range []string{own, others} {
+		must(t, os.Mkdir(dir, 0o700))
+	}
+	must(t, store.Sweep())
+	if missing(own) || !missing(others) {
+		t.Errorf("its own is gone: %v, another's is gone: %v", missing(own), missing(others))
+	}
+}
