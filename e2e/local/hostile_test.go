@@ -171,7 +171,11 @@ func TestHostileCommandLines(t *testing.T) {
 		"no agent":           {args: []string{"run", "x"}, data: t.TempDir(), exit: 3, says: "cannot be reached"},
 	}
 	for name, bad := range x.badRepos(t) {
-		lines["repo: "+name] = line{args: []string{"run", "x", "--repo=" + bad.repo, "--ref=" + bad.ref}, exit: 2, says: bad.says}
+		args := []string{"run", "x", "--repo=" + bad.repo}
+		if bad.ref != "" {
+			args = append(args, "--ref="+bad.ref)
+		}
+		lines["repo: "+name] = line{args: args, exit: 2, says: bad.says}
 	}
 	for _, verb := range []string{"show", "logs", "send", "stop", "resume", "diff"} {
 		for _, id := range []string{"../" + x.first.ID, "../../../etc/passwd", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "/etc/passwd", filepath.Join(x.data, "sessions", x.first.ID), "x\x1b[2J"} {

@@ -51,7 +51,11 @@ func TestHostileRepositories(t *testing.T) {
 		"a hostile place": {server.URL + "/$(touch%20" + x.canary + ")", "", "cannot clone"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stdout, stderr, exit := x.berth("", "run", "x", "--repo="+c.repo, "--ref="+c.ref)
+			args := []string{"run", "x", "--repo=" + c.repo}
+			if c.ref != "" {
+				args = append(args, "--ref="+c.ref)
+			}
+			stdout, stderr, exit := x.berth("", args...)
 			id, _, _ := strings.Cut(stdout, "\n")
 			session, err := x.client.Session(t.Context(), id)
 			if err != nil {

@@ -54,6 +54,7 @@ var hints = []struct{ said, meaning, next string }{
 	{"Permission denied (", "", "see that the agent's SSH agent holds a key that may read it"},
 	{"Host key verification failed", "", "add the host's key to the agent's ~/.ssh/known_hosts"},
 	{"dubious ownership", "it belongs to another user of the machine", "run the agent as that user, or name a URL"},
+	{"Failed to traverse parents", "parts of its history are missing, as in a shallow clone", "run `git fetch --unshallow` in it, or name the repository that it was cloned from"},
 	{"Could not resolve host", "", "look at the name of the host, and at the agent's network"},
 	{"No space left on device", "", "free some of the disk that sessions work on"},
 }

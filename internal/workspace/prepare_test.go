@@ -136,6 +136,9 @@ func TestPrepareFails(t *testing.T) {
 	full := t.TempDir()
 	write(t, filepath.Join(full, "file"), "mine")
 	plain := t.TempDir()
+	shallow := filepath.Join(t.TempDir(), "shallow")
+	run(t, from, "commit", "-q", "--allow-empty", "-m", "another")
+	run(t, plain, "clone", "-q", "--depth=1", "file://"+from, shallow)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/secret") {
 			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -153,6 +156,7 @@ func TestPrepareFails(t *testing.T) {
 	}{
 		"no such ref":       {"", workspace.Source{Repo: from, Ref: "nope"}, api.CodeCloneFailed, `no branch, tag or commit "nope"`},
 		"no such commit":    {"", workspace.Source{Repo: from, Ref: strings.Repeat("ab", 20)}, api.CodeCloneFailed, "no branch, tag or commit"},
+		"shallow":           {"", workspace.Source{Repo: shallow}, api.CodeCloneFailed, "shallow clone; run `git fetch --unshallow`"},
 		"no repository":     {"", workspace.Source{Repo: plain}, api.CodeCloneFailed, "is no git repository"},
 		"asks for password": {"", workspace.Source{Repo: server.URL + "/secret/x"}, api.CodeCloneFailed, "asks for a user's name and password"},
 		"not found":         {"", workspace.Source{Repo: server.URL + "/x"}, api.CodeCloneFailed, "not found"},
