@@ -86,6 +86,7 @@ bench: setup build ## print the figures of docs/measurements.md
 	go run ./bench/restart
 	go run ./bench/followers
 	go run ./bench/history -delay 0
+	go run ./bench/up
 	go run ./bench/image
 
 .PHONY: setup
