@@ -27,7 +27,7 @@ import (
 const secret = "sk-ant-the-key-that-nobody-may-see"
 
 // patience ends a wait that would otherwise never end. Nothing is measured with it.
-const patience = 90 * time.Second
+const patience = 4 * time.Minute
 
 var programs struct{ berth, berthd, cli string }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,9 +19,9 @@ import (
 	"berth/internal/scripted"
 )
 
-// Two agents on one volume share forty sessions. One of them is stopped, so that the other one takes over what it held, and
-// woken again: every session succeeds, each of its steps is in the log once, and what the first one goes on to do counts
-// nowhere.
+// Two agents on one volume share forty sessions, each of which is handed in to both at once under one key. One of them is stopped, so that the
+// other one takes over what it held, and woken again: every session is there once and succeeds, each of its steps is in the log once, what the first one
+// goes on to do counts nowhere, and the model is not asked for it.
 func TestTwoAgentsOnOneVolume(t *testing.T) {
 	t.Parallel()
 	const sessions, steps = 40, 4
@@ -32,12 +33,16 @@ func TestTwoAgentsOnOneVolume(t *testing.T) {
 		})
 		wanted = append(wanted, strconv.Itoa(number))
 	}
-	first := newAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: append(script, scripted.Text("All done."))}}}, contract.EnvWork+"="+t.TempDir())
-	second := beside(t, first)
+	options := scripted.Options{Scripts: []scripted.Script{{Steps: append(script, scripted.Text("All done."))}}}
+	first := newAgent(t, options, contract.EnvWork+"="+t.TempDir())
+	second := plannedAgent(t, options) // with a model of its own, so that it is known who asks
+	second.join(first)
 	var ids []string
 	for number := range sessions {
-		by := []*agent{first, second}[number%2]
-		ids = append(ids, by.create(api.NewSession{Prompt: "take the steps"}).ID)
+		ids = append(ids, createByBoth(first, second, fmt.Sprint("session ", number)))
+	}
+	if list, err := second.client.Sessions(t.Context()); err != nil || len(list) != sessions {
+		t.Errorf("there are %d sessions, %v", len(list), err)
 	}
 	var held []string
 	first.eventually("the first agent works on several sessions", func() bool {
@@ -51,6 +56,7 @@ func TestTwoAgentsOnOneVolume(t *testing.T) {
 	second.eventually("the second agent has taken over what the first one held", func() bool {
 		return len(first.holds(held)) == 0
 	})
+	before := first.model.Sessions()
 	if err := first.process.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +70,15 @@ func TestTwoAgentsOnOneVolume(t *testing.T) {
 			t.Errorf("the first agent sees %+v, %v", other, err)
 		}
 	}
-	t.Logf("%d sessions were taken over", len(held))
+	after, late := first.model.Sessions(), 0
+	for _, id := range held {
+		asked := after[id].Requests - before[id].Requests
+		if asked > 1 { // one may have been on its way out when the agent was stopped
+			t.Errorf("the first agent asked the model %d times for session %s, which it had lost", asked, id)
+		}
+		late += asked
+	}
+	t.Logf("%d sessions were taken over, and the model was asked %d times for them by who had lost them", len(held), late)
 	for _, a := range []*agent{first, second} {
 		if err := a.stop(); err != nil {
 			t.Errorf("berthd: %v", err)
@@ -75,15 +89,43 @@ func TestTwoAgentsOnOneVolume(t *testing.T) {
 	}
 }
 
-// beside starts a second agent on the volume of another one, with a work disk of its own.
+// createByBoth hands a task in to two agents at the same time, under one key, and returns the one session that comes of it.
+func createByBoth(first, second *agent, key string) string {
+	first.t.Helper()
+	var ids [2]string
+	var both sync.WaitGroup
+	for index, by := range []*agent{first, second} {
+		both.Go(func() {
+			created, err := by.client.CreateOnce(by.t.Context(), api.NewSession{Prompt: "take the steps"}, key)
+			if err != nil {
+				by.t.Error(err)
+				return
+			}
+			ids[index] = created.ID
+		})
+	}
+	both.Wait()
+	if ids[0] != ids[1] || ids[0] == "" {
+		first.t.Fatalf("%s: one key has the sessions %q", key, ids)
+	}
+	return ids[0]
+}
+
+// beside starts a second agent on the volume of another one, with a work disk of its own and the same model.
 func beside(t *testing.T, first *agent) *agent {
 	t.Helper()
 	second := plannedAgent(t, scripted.Options{})
-	second.data, second.model = first.data, first.model
-	second.env[contract.EnvData], second.env[contract.EnvWork] = first.data, t.TempDir()
+	second.model = first.model
 	second.env[contract.EnvAnthropicBaseURL] = first.env[contract.EnvAnthropicBaseURL]
-	second.start()
+	second.join(first)
 	return second
+}
+
+// join starts an agent on the volume of another one, with a work disk of its own.
+func (a *agent) join(first *agent) {
+	a.t.Helper()
+	a.data, a.env[contract.EnvData], a.env[contract.EnvWork] = first.data, first.data, a.t.TempDir()
+	a.start()
 }
 
 // holds returns those of some sessions that an agent has a lease of.
