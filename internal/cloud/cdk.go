@@ -25,6 +25,11 @@ type CDK struct {
 // FindCDK finds the project around a directory, else the one that this executable is in. Never another CDK CLI than the pinned
 // one: a newer one cannot read what the app writes.
 func FindCDK(directory string) (*CDK, error) {
+	// A relative place would come first on the PATH of the CLI's app, and what is found through such a one is refused.
+	directory, err := filepath.Abs(directory)
+	if err != nil {
+		return nil, err
+	}
 	places := []string{directory}
 	if executable, err := os.Executable(); err == nil {
 		if resolved, err := filepath.EvalSymlinks(executable); err == nil {
