@@ -254,7 +254,44 @@ func (x *robbed) searchAll() {
 			x.t.Fatal(err)
 		}
 		x.search(path, text.Bytes())
+		if strings.HasSuffix(path, "/bundle") {
+			x.searchBundle(text.Bytes())
+		}
 	}
+	mirrors, err := filepath.Glob(filepath.Join(x.data, "repos", "*.git"))
+	if err != nil || len(mirrors) == 0 {
+		x.t.Errorf("there are %d mirrors: %v", len(mirrors), err)
+	}
+	for _, mirror := range mirrors {
+		x.searchObjects(mirror)
+	}
+}
+
+// searchBundle searches what is in a bundle, where git has packed it.
+func (x *robbed) searchBundle(bundle []byte) {
+	x.t.Helper()
+	dir := x.t.TempDir()
+	file := filepath.Join(dir, "bundle")
+	if err := os.WriteFile(file, bundle, 0o600); err != nil {
+		x.t.Fatal(err)
+	}
+	into := filepath.Join(dir, "into.git")
+	if output, err := exec.Command("git", "clone", "--quiet", "--mirror", file, into).CombinedOutput(); err != nil {
+		x.t.Errorf("the bundle cannot be read: %v: %s", err, output)
+		return
+	}
+	x.searchObjects(into)
+}
+
+// searchObjects searches every object of a repository, as it is when git has unpacked it.
+func (x *robbed) searchObjects(dir string) {
+	x.t.Helper()
+	command := exec.Command("git", "-c", "safe.directory=*", "--git-dir="+dir, "cat-file", "--batch-all-objects", "--batch")
+	text, err := command.Output()
+	if err != nil || len(text) == 0 {
+		x.t.Errorf("%d bytes of objects in %s: %v", len(text), dir, err)
+	}
+	x.search("the objects of "+dir, text)
 }
 
 // robbers are how the agent may be run here, by name.

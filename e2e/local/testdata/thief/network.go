@@ -22,14 +22,20 @@ func (t *thief) network() {
 				{"Host": "evil.example"}, {"Host": "evil.example", "X-Api-Key": own}, {"Origin": "http://evil.example", "X-Api-Key": own},
 				{"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost", "Authorization": "Bearer "},
 			} {
-				t.request(client, url+path, header)
+				t.request(client, http.MethodGet, url+path, header)
 			}
+		}
+		// Another session's place at the gateway: the address is the same, and only a token that it has not opens it.
+		for _, header := range []map[string]string{
+			{}, {"X-Api-Key": "x"}, {"Authorization": "Bearer x"}, {"X-Api-Key": own[:max(len(own)-1, 0)]}, {"Host": "evil.example", "X-Api-Key": own},
+		} {
+			t.request(client, http.MethodPost, url+"/v1/messages", header)
 		}
 	}
 }
 
-func (t *thief) request(client *http.Client, url string, header map[string]string) {
-	request, err := http.NewRequest(http.MethodGet, url, nil)
+func (t *thief) request(client *http.Client, method, url string, header map[string]string) {
+	request, err := http.NewRequest(method, url, strings.NewReader(`{"model":"claude-haiku-4-5","max_tokens":10,"messages":[{"role":"user","content":"hello"}]}`))
 	if err != nil {
 		return
 	}
