@@ -190,13 +190,13 @@ func (o *origin) remoteRefs() []ref {
 	return refs
 }
 
-// resolve finds the commit that a ref names in the mirror: as a branch of the origin, a tag, or a commit. It is empty
-// if the repository is, and no ref was named.
+// resolve finds the commit that a ref names in the mirror: as a branch of the origin, a tag, or a commit, or HEAD, which no name
+// stands for as well. It is empty if the repository is, and none of those was named.
 func (r *mirror) resolve(ctx context.Context, from address, name string) (string, error) {
 	commit := func(of string) (string, error) {
 		return r.git().line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", of+"^{commit}")
 	}
-	if name == "" {
+	if name == "" || name == "HEAD" {
 		head, err := commit("HEAD")
 		if fatal(err) {
 			return "", err

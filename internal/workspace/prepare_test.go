@@ -61,7 +61,7 @@ func prepareTree(ctx context.Context, t *testing.T, tree string, source workspac
 func TestPrepare(t *testing.T) {
 	from, commits := origin(t)
 	for ref, want := range map[string]string{
-		"": "two", "main": "two", "topic/x": "three", "v1": "one", "refs/tags/v1": "one", "refs/heads/topic/x": "three",
+		"": "two", "HEAD": "two", "main": "two", "topic/x": "three", "v1": "one", "refs/tags/v1": "one", "refs/heads/topic/x": "three",
 		commits["one"]: "one", commits["three"][:12]: "three",
 	} {
 		tree := filepath.Join(t.TempDir(), "tree")
