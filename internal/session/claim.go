@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -42,6 +43,7 @@ type claim struct {
 	lease lease
 	file  *os.File // nil for a session that nobody else can know of
 	made  fs.FileInfo
+	names uint64 // how many it had when it was ours: the claim's, and lease.json
 }
 
 // makeClaim claims an epoch of the session in a directory. The error is fs.ErrExist if somebody has claimed it.
@@ -52,6 +54,7 @@ func makeClaim(dir string, of lease) (*claim, error) {
 		return nil, err
 	}
 	if c.made, err = c.file.Stat(); err == nil {
+		c.names = namesOf(c.made)
 		err = c.write()
 	}
 	if err != nil {
@@ -89,8 +92,9 @@ func (c *claim) verify() error {
 	return c.look()
 }
 
-// look is verify, for whoever has the mutex. Who takes a session over removes its last owner's claim before anything else; to open a file
-// by its name is the one question that an NFS client never answers from what it remembers.
+// look is verify, for whoever has the mutex. Who takes a session over removes its last owner's claim before anything else. An NFS client
+// may remember where the name led, for as long as it remembers the directory, and then opens the file by its handle: which the server
+// keeps, without that name, as long as we have it open. But with that the client learns how many names are left.
 func (c *claim) look() error {
 	if c.isLost() {
 		return ErrLost
@@ -111,11 +115,19 @@ func (c *claim) look() error {
 	if err != nil {
 		return err
 	}
-	if !os.SameFile(info, c.made) {
+	if !os.SameFile(info, c.made) || namesOf(info) < c.names {
 		close(c.gone)
 		return ErrLost
 	}
 	return nil
+}
+
+// namesOf is how many names a file has; 0 where that cannot be told.
+func namesOf(info fs.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(stat.Nlink) //nolint:unconvert // it is narrower on other systems
+	}
+	return 0
 }
 
 func (c *claim) isLost() bool {
@@ -169,10 +181,15 @@ func (c *claim) renewed(now time.Time) error {
 // publish gives the claim its other name, lease.json, for people and for what wants to know who has a session. It
 // is the same file. Where the file system has no such links there is none.
 func (c *claim) publish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	name := filepath.Join(filepath.Dir(c.path), leaseFile)
 	beside := filepath.Join(filepath.Dir(c.path), "."+leaseFile+strconv.Itoa(c.epoch))
-	if os.Link(c.path, beside) == nil {
-		_ = os.Rename(beside, name) // one that is left is found as a leftover
+	if os.Link(c.path, beside) != nil || os.Rename(beside, name) != nil {
+		return // one that is left is found as a leftover
+	}
+	if info, err := os.Stat(c.path); err == nil && os.SameFile(info, c.made) {
+		c.names = max(c.names, namesOf(info))
 	}
 }
 

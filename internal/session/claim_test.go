@@ -42,6 +42,31 @@ func TestALateRenewalChangesNobodyElses(t *testing.T) {
 	}
 }
 
+// An NFS client may remember where a name led, and opens the file by its handle. So it is for an owner that was followed, here with the
+// name put back.
+func TestARememberedNameIsNoClaim(t *testing.T) {
+	t.Parallel()
+	_, s := one(t)
+	held(t, s)
+	claimed := s.held()
+	if claimed.names != 2 {
+		t.Skip("the file system has no names beside the first")
+	}
+	spare := filepath.Join(t.TempDir(), "spare")
+	must(t, os.Link(claimed.path, spare))
+	must(t, claimed.verify())
+	other := follower(t, s)
+	held(t, other)
+	must(t, os.Rename(spare, claimed.path))
+	if err := s.renewHeld(); !errors.Is(err, ErrLost) {
+		t.Errorf("the error is %v", err)
+	}
+	if err := s.Append(api.Event{Type: api.EventMessage, Text: "late"}); !errors.Is(err, ErrLost) {
+		t.Errorf("the error is %v", err)
+	}
+	must(t, other.renewHeld())
+}
+
 // lease.json is the claim by another name, also after it was renewed.
 func TestTheLeaseSaysWhoHasTheSession(t *testing.T) {
 	t.Parallel()

@@ -159,8 +159,9 @@ func (s *scratch) settle(ctx context.Context, g git, root *os.Root, staged []ent
 		}
 	}
 	var missing strings.Builder
+	out := setOf(without)
 	for _, one := range staged {
-		if have[one.path] || one.mode == gitlink || below(one.path, without) {
+		if have[one.path] || one.mode == gitlink || below(one.path, out) {
 			continue
 		}
 		if info, err := root.Lstat(one.path); err == nil && !info.IsDir() {

@@ -149,7 +149,8 @@ func stagedOnly(root *os.Root, own, entries []entry, changed []change) (found []
 // become something else meanwhile, and where there are repositories within the tree, it has to look itself.
 func (s *scratch) update(ctx context.Context, root *os.Root, entries []entry, changed []change, own []entry, without []string, found *files) ([]entry, error) {
 	linked := slices.ContainsFunc(entries, func(e entry) bool { return e.mode == gitlink })
-	kept := slices.DeleteFunc(slices.Clone(changed), func(one change) bool { return below(one.path, without) })
+	out := setOf(without)
+	kept := slices.DeleteFunc(slices.Clone(changed), func(one change) bool { return below(one.path, out) })
 	if len(kept) == 0 && !linked {
 		return entries, nil
 	}
@@ -165,9 +166,26 @@ func (s *scratch) update(ctx context.Context, root *os.Root, entries []entry, ch
 	return s.settle(ctx, s.git(), root, own, without)
 }
 
-// below reports whether a path is one of some, or below one.
-func below(path string, dirs []string) bool {
-	return slices.ContainsFunc(dirs, func(dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") })
+// below reports whether a path is one of some, or below one. A session can have a hundred thousand of each: they must not be compared one by one.
+func below(path string, dirs map[string]bool) bool {
+	for {
+		if dirs[path] {
+			return true
+		}
+		slash := strings.LastIndexByte(path, '/')
+		if slash < 0 {
+			return false
+		}
+		path = path[:slash]
+	}
+}
+
+func setOf(paths []string) map[string]bool {
+	set := make(map[string]bool, len(paths))
+	for _, path := range paths {
+		set[path] = true
+	}
+	return set
 }
 
 // updateThese takes files into our index, or out of it. All of them, or none if git ends with an error.

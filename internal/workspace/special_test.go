@@ -101,6 +101,43 @@ func TestAPipeCostsNoCheckpoint(t *testing.T) {
 	}
 }
 
+// A process of the session's waits at a pipe of its own for another one. A checkpoint that takes long is not the other one.
+func TestAPipeOfTheSessionsOwnIsLeftAlone(t *testing.T) {
+	from, _ := origin(t)
+	m, p := mirrors(t), place(t, from)
+	prepared(t, m, p)
+	own := filepath.Join(p.Tree, "own")
+	fifo(t, own)
+	fifo(t, filepath.Join(p.Tree, "d", ".gitignore")) // git waits at it until it is freed
+	opened := make(chan error, 1)
+	go func() {
+		file, err := os.Open(own)
+		if err == nil {
+			err = file.Close()
+		}
+		opened <- err
+	}()
+	soon(t, p, func(ctx context.Context) {
+		if _, err := m.Checkpoint(ctx, p); err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case err := <-opened:
+		t.Errorf("it went on without the other one: %v", err)
+		return
+	default:
+	}
+	other, err := os.OpenFile(own, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }() // nothing was written
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+}
+
 // What lies in repositories within the tree is on no branch and in no patch: whoever looks there is told.
 func TestRepositoriesWithinTheTreeAreNamed(t *testing.T) {
 	from, _ := bareOrigin(t)

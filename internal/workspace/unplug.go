@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,8 @@ import (
 
 // Git opens what is called .gitignore, .gitattributes or like an object, and where a session has put a pipe there it waits
 // for somebody who writes. So when it takes long, we do, for an instant: git then finds an empty file. A pipe that
-// the session itself keeps open for writing holds git up nevertheless, until the checkpoint's time is over.
+// the session itself keeps open for writing holds git up nevertheless, until the checkpoint's time is over. No other pipe of the
+// tree is touched: the session may wait at it for its own processes, and would take us for one of them.
 const (
 	plugged   = 3 * time.Second       // after which git may be waiting for a pipe
 	unplugged = 20 * time.Millisecond // between two looks at pipes that were found: git opens them again and again
@@ -34,11 +36,14 @@ func (s *scratch) unplug(ctx context.Context) (stop func()) {
 				return
 			case <-look.C:
 				forgetPipes(pipes)
-				pipes = append(pipesBelow(ctx, s.place.Tree), pipesBelow(ctx, s.place.Scratch)...)
+				pipes = append(pipesBelow(ctx, s.place.Tree, gitOpens), pipesBelow(ctx, s.place.Scratch, nil)...)
 				look.Reset(plugged)
 			case <-again:
 			}
 			for _, one := range pipes {
+				if ctx.Err() != nil {
+					return
+				}
 				one.open()
 			}
 			if again = nil; len(pipes) > 0 {
@@ -68,8 +73,14 @@ func (p pipeIn) open() {
 // maxPipes is how many pipes are looked after.
 const maxPipes = 1000
 
-// pipesBelow finds the pipes below a directory.
-func pipesBelow(ctx context.Context, dir string) (found []pipeIn) {
+// gitOpens reports whether git opens what has a name in a tree, without looking whether it is a file: .gitignore and
+// the like, and what is in .git.
+func gitOpens(name string) bool {
+	return strings.HasPrefix(name, ".git") || strings.Contains(name, "/.git")
+}
+
+// pipesBelow finds the pipes below a directory, of those names that are asked for; nil asks for all.
+func pipesBelow(ctx context.Context, dir string, asked func(name string) bool) (found []pipeIn) {
 	root, err := openTree(dir)
 	if err != nil {
 		return nil
@@ -78,7 +89,7 @@ func pipesBelow(ctx context.Context, dir string) (found []pipeIn) {
 		if ctx.Err() != nil || len(found) >= maxPipes {
 			return fs.SkipAll
 		}
-		if err == nil && entry.Type()&fs.ModeNamedPipe != 0 {
+		if err == nil && entry.Type()&fs.ModeNamedPipe != 0 && (asked == nil || asked(name)) {
 			found = append(found, pipeIn{root, name})
 		}
 		return nil

@@ -1,0 +1,26 @@
+package workspace
+
+import (
+	"fmt"
+	"testing"
+)
+
+// What a session left out, in whatever number, must not keep the agent from what it did not.
+func TestBelow(t *testing.T) {
+	t.Parallel()
+	paths := make([]string, 50_000)
+	for i := range paths {
+		paths[i] = fmt.Sprintf("dir/of/many/file-%d", i)
+	}
+	out := setOf(append(paths, "a/b"))
+	for _, path := range append(paths, "a/b", "a/b/c/d", "a/b/") {
+		if !below(path, out) {
+			t.Fatalf("%s is not below one of them", path)
+		}
+	}
+	for _, path := range []string{"a", "a/bc", "b/a/b", "dir/of/many", "dir/of/many/file-", ""} {
+		if below(path, out) {
+			t.Fatalf("%q is below one of them", path)
+		}
+	}
+}
