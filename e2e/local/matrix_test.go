@@ -74,6 +74,8 @@ func newMatrixRun(t *testing.T, random *rand.Rand) *matrixRun {
 	m.agent = newAgent(t, scripted.Options{Scripts: []scripted.Script{
 		{Name: "first", Match: "take the steps", Steps: append(steps[:matrixSteps/2:matrixSteps/2], scripted.Text("Half done."))},
 		{Name: "second", Match: "take the rest", Steps: append(steps[matrixSteps/2:], scripted.Text("All done."))},
+		// A kill after the last step may cost files of it, which the agent then says. That all steps were taken is seen in the log.
+		{Name: "what the agent says", Steps: []scripted.Step{scripted.Text("All done.")}},
 	}}, contract.EnvWork+"="+work, contract.EnvCheckpoint+"="+matrixInterval)
 	return m
 }
