@@ -69,11 +69,7 @@ func TestWhatCannotBeStarted(t *testing.T) {
 func TestASessionWithoutItsCheckpointIsLost(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, 1).start()
-	id := a.create("reply 1")
-	a.await(id, api.Succeeded)
-	if a.get(id).Checkpoint == "" {
-		t.Fatal("it has no checkpoint")
-	}
+	id := a.saved()
 	must(t, os.RemoveAll(filepath.Join(a.dir, "work", id, "tree")))
 	must(t, os.RemoveAll(a.mirrors.Dir()))
 	a.send(id, "reply 2")

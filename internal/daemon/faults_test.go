@@ -91,11 +91,7 @@ func (a *agent) overtake(id string) (ref, commit string) {
 func TestARemovalThatWasCutOffIsFinished(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, 1).start()
-	id := a.create("reply 1")
-	a.await(id, api.Succeeded)
-	if a.get(id).Checkpoint == "" {
-		t.Fatal("it has no checkpoint")
-	}
+	id := a.saved()
 	ref := fmt.Sprintf("refs/berth/%s", id)
 	if !strings.Contains(a.refs(), ref) {
 		t.Fatalf("its checkpoint is not among %s", a.refs())

@@ -114,6 +114,16 @@ func (a *agent) await(id string, want api.State) session.Record {
 	return a.get(id)
 }
 
+// saved makes a session that has ended well, and has a checkpoint.
+func (a *agent) saved() (id string) {
+	a.t.Helper()
+	id = a.create("reply 1")
+	if a.await(id, api.Succeeded).Checkpoint == "" {
+		a.t.Fatal("it has no checkpoint")
+	}
+	return id
+}
+
 func (a *agent) events(id string) string {
 	var all strings.Builder
 	for line, err := range a.store.Get(id).Events(context.Background(), 0, false) {

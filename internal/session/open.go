@@ -11,18 +11,16 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"berth/internal/api"
 )
 
-// save writes the snapshot, so that a crash leaves the old one or the new one.
+// save writes the snapshot.
 func (s *Session) save() error {
 	text, err := json.MarshalIndent(s.Record(), "", "  ")
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(filepath.Join(s.dir, snapshotFile), text, 0o600, renameio.WithTempDir(s.dir))
+	return writeFile(filepath.Join(s.dir, snapshotFile), text)
 }
 
 // open reads a session from its directory.

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -31,10 +29,6 @@ func (s *Store) beat() error {
 	}
 	_, err = file.WriteAt(padded(text), 0)
 	return errors.Join(err, file.Sync(), file.Close())
-}
-
-func writeFile(path string, text []byte) error {
-	return renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
 // renew renews presence and leases until ctx is done.

@@ -59,11 +59,7 @@ func (s *Store) Remove(session *Session, may func(*Record) bool, forget func(*Re
 
 // FinishRemovals finishes what Remove could not, here or in daemons that are gone.
 func (s *Store) FinishRemovals(forget func(*Record) error) error {
-	living, err := s.living()
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(s.path(spoolDir))
+	entries, living, err := s.spooled()
 	if err != nil {
 		return err
 	}
@@ -88,6 +84,14 @@ func (s *Store) FinishRemovals(forget func(*Record) error) error {
 	return failed
 }
 
+// spooled lists the spool, and the daemons whose work in it goes on.
+func (s *Store) spooled() (entries []fs.DirEntry, living []string, err error) {
+	if living, err = s.living(); err == nil {
+		entries, err = os.ReadDir(s.path(spoolDir))
+	}
+	return entries, living, err
+}
+
 // finish has what is elsewhere of a session removed, and then what says that there is something.
 func finish(dir string, record *Record, forget func(*Record) error) error {
 	if err := forget(record); err != nil {
@@ -98,11 +102,7 @@ func finish(dir string, record *Record, forget func(*Record) error) error {
 
 // Sweep removes what daemons that are gone were about to accept, and files that they were writing.
 func (s *Store) Sweep() error {
-	living, err := s.living()
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(s.path(spoolDir))
+	entries, living, err := s.spooled()
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 )
@@ -296,6 +297,11 @@ func (s *Store) checkFormat() error {
 
 func (s *Store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
+}
+
+// writeFile replaces a file, so that a crash leaves the old one or the new one.
+func writeFile(path string, text []byte) error {
+	return renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
 // syncDir makes the names in a directory last.
