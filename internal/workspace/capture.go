@@ -92,15 +92,33 @@ func (s *scratch) remembered(ctx context.Context) error {
 // returns does.
 func (s *scratch) stagedMeanwhile(ctx context.Context, c *captured, index *string) func() ([]entry, error) {
 	var entries []entry
+	wait := meanwhile(func() (err error) {
+		entries, *index, err = s.staged(ctx, c)
+		return err
+	})
+	return func() ([]entry, error) {
+		err := wait()
+		return entries, err
+	}
+}
+
+// meanwhile does something while its caller goes on, who has to wait for it. A fault that it meets with goes on in whoever waits, as if it
+// had been done there.
+func meanwhile(do func() error) (wait func() error) {
 	var err error
+	var fault any
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		entries, *index, err = s.staged(ctx, c)
+		defer func() { fault = recover() }()
+		err = do()
 	}()
-	return func() ([]entry, error) {
+	return func() error {
 		<-done
-		return entries, err
+		if fault != nil {
+			panic(fault)
+		}
+		return err
 	}
 }
 

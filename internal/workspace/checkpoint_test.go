@@ -4,7 +4,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -318,22 +317,4 @@ func TestShallowRepositoryWithinTheTree(t *testing.T) {
 	if url := run(t, filepath.Join(other.Tree, "dep"), "remote", "get-url", "origin"); url != "file://"+from {
 		t.Error(url)
 	}
-}
-
-// What a checkpoint makes in scratch is packed when it becomes much.
-func TestScratchIsTidied(t *testing.T) {
-	m, p := mirrors(t), place(t, "")
-	prepared(t, m, p)
-	for range 2 {
-		for number := range 3000 {
-			write(t, filepath.Join(p.Tree, strconv.Itoa(number)), strconv.Itoa(number)+time.Now().String())
-		}
-		saved(t, m, p)
-	}
-	if loose, err := os.ReadDir(filepath.Join(p.Scratch, "git", "objects", "17")); err == nil && len(loose) > 27 {
-		t.Errorf("%d loose objects in one of 256 directories", len(loose))
-	}
-	write(t, filepath.Join(p.Tree, "x"), "y")
-	saved(t, m, p)
-	restored(t, m, p)
 }

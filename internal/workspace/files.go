@@ -43,10 +43,9 @@ func (s *scratch) files(ctx context.Context, root *os.Root, staged func() ([]ent
 		return nil, err
 	}
 	links := s.submodules(root, own, found)
-	described := make(chan error, 1)
-	go func() { described <- s.describe(ctx, root, entries, found) }() // it and git read the same index
+	described := meanwhile(func() error { return s.describe(ctx, root, entries, found) }) // it and git read the same index
 	found.raw, err = s.writeTree(ctx, s.git(), links)
-	if err = errors.Join(err, <-described); err != nil {
+	if err = errors.Join(err, described()); err != nil {
 		return nil, err
 	}
 	found.asGit = found.raw

@@ -24,3 +24,15 @@ func TestBelow(t *testing.T) {
 		}
 	}
 }
+
+// What goes on beside a checkpoint must not take the agent with it: whoever waits for it can stop the fault.
+func TestAFaultMeanwhileIsTheWaitersOwn(t *testing.T) {
+	t.Parallel()
+	wait := meanwhile(func() error { panic("broken") })
+	defer func() {
+		if fault := recover(); fault != "broken" {
+			t.Errorf("the fault is %v", fault)
+		}
+	}()
+	t.Errorf("it ended with %v", wait())
+}
