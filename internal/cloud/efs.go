@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/efs"
 	"github.com/aws/aws-sdk-go-v2/service/efs/types"
+
+	"berth/internal/contract"
 )
 
 // FileSystem is an EFS file system.
@@ -39,8 +41,9 @@ func (c *Client) FileSystem(ctx context.Context, id string) (*FileSystem, error)
 	return toFileSystem(&answer.FileSystems[0]), nil
 }
 
-// FileSystems lists the file systems that have these tags.
-func (c *Client) FileSystems(ctx context.Context, tags map[string]string) (found []*FileSystem, err error) {
+// FileSystems lists the file systems that have a deployment's tags; there need be no stack.
+func (c *Client) FileSystems(ctx context.Context, names contract.Names) (found []*FileSystem, err error) {
+	tags := map[string]string{contract.TagProject: names.Project, contract.TagEnvironment: names.Environment, contract.TagManagedBy: contract.ManagedBy}
 	pages := efs.NewDescribeFileSystemsPaginator(c.efs(), &efs.DescribeFileSystemsInput{})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)

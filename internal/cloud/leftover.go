@@ -40,7 +40,7 @@ func (h *Holds) Empty() bool {
 func (c *Client) Holds(ctx context.Context, names contract.Names) (*Holds, error) {
 	found := &Holds{}
 	var err error
-	if found.FileSystems, err = c.FileSystems(ctx, map[string]string{contract.TagProject: names.Project, contract.TagEnvironment: names.Environment, contract.TagManagedBy: contract.ManagedBy}); err != nil {
+	if found.FileSystems, err = c.FileSystems(ctx, names); err != nil {
 		return nil, err
 	}
 	if found.RecoveryPoints, err = c.RecoveryPoints(ctx, names.Stack()); err != nil {

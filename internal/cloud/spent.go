@@ -16,15 +16,15 @@ import (
 
 // MonthSpent is what AWS has charged a deployment for in a month (UTC).
 type MonthSpent struct {
-	Month     string // such as 2026-11
-	Estimated bool   // AWS has not closed it yet
-	Services  []ServiceSpent
+	Month     string         `json:"month"`     // such as 2026-11
+	Estimated bool           `json:"estimated"` // AWS has not closed it yet
+	Services  []ServiceSpent `json:"services"`
 }
 
 // ServiceSpent is one service's part of it, in US dollars.
 type ServiceSpent struct {
-	Service string
-	USD     float64
+	Service string  `json:"service"`
+	USD     float64 `json:"usd"`
 }
 
 // costExplorerRegion is where Cost Explorer answers for all regions of the partition.
@@ -86,7 +86,7 @@ func addSpent(months []MonthSpent, from *types.ResultByTime) ([]MonthSpent, erro
 		month = fmt.Sprintf("%.7s", aws.ToString(from.TimePeriod.Start))
 	}
 	if len(months) == 0 || months[len(months)-1].Month != month {
-		months = append(months, MonthSpent{Month: month, Estimated: from.Estimated})
+		months = append(months, MonthSpent{Month: month, Estimated: from.Estimated, Services: []ServiceSpent{}})
 	}
 	last := &months[len(months)-1]
 	for _, group := range from.Groups {

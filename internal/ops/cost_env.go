@@ -112,15 +112,8 @@ type actual struct {
 }
 
 type actualMonth struct {
-	Month     string          `json:"month"`
-	Estimated bool            `json:"estimated"`
-	Services  []actualService `json:"services"`
-	Total     float64         `json:"total_usd"`
-}
-
-type actualService struct {
-	Service string  `json:"service"`
-	USD     float64 `json:"usd"`
+	cloud.MonthSpent
+	Total float64 `json:"total_usd"`
 }
 
 // runActual writes what AWS has charged for.
@@ -133,13 +126,13 @@ func (c *Cost) runActual(ctx context.Context, stdio Stdio, d *deployment) error 
 		"Without what carries no tags, such as metrics and queries of logs, and without the model, which Anthropic bills (`berth spend " + d.flags() + "`).",
 	}}
 	for _, month := range months {
-		made := actualMonth{Month: month.Month, Estimated: month.Estimated, Services: []actualService{}}
-		for _, each := range month.Services {
-			made.Total += each.USD
-			made.Services = append(made.Services, actualService{each.Service, toCents(each.USD)})
+		made := actualMonth{MonthSpent: month}
+		for i := range made.Services {
+			made.Total += made.Services[i].USD
+			made.Services[i].USD = toCents(made.Services[i].USD)
 		}
 		made.Total = toCents(made.Total)
-		slices.SortStableFunc(made.Services, func(a, b actualService) int {
+		slices.SortStableFunc(made.Services, func(a, b cloud.ServiceSpent) int {
 			return cmp.Or(cmp.Compare(b.USD, a.USD), cmp.Compare(a.Service, b.Service))
 		})
 		report.Months = append(report.Months, made)

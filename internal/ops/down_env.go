@@ -264,7 +264,7 @@ func (t *teardown) destroy(ctx context.Context, cdk *cloud.CDK) error {
 // deleteVolumes deletes file systems that have outlived the stack: in prod its own, and everywhere one that it had adopted, such as a
 // restored one, which CloudFormation leaves alone. Only such as carry the deployment's tags.
 func (t *teardown) deleteVolumes(ctx context.Context) error {
-	found, err := t.client.FileSystems(ctx, map[string]string{contract.TagProject: t.names.Project, contract.TagEnvironment: t.names.Environment, contract.TagManagedBy: contract.ManagedBy})
+	found, err := t.client.FileSystems(ctx, t.names)
 	if err != nil {
 		return err
 	}
