@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/internal/cloud/awstest"
 )
 
 // commandTime bounds every command. The slowest, a first `cdk deploy`, takes ten seconds on two idle cores.
@@ -199,38 +201,20 @@ type account struct {
 func newAccount(t *testing.T) *account {
 	t.Helper()
 	made := &account{project: newProject(t)}
-	file := filepath.Join(t.TempDir(), "endpoint.json")
-	emulator := exec.Command(filepath.Join(shared.root, ".venv/bin/python"), filepath.Join(shared.root, "emulator/launch.py"),
-		"--port", "0", "--endpoint-file", file, "--with-parent")
-	emulator.Env = made.env
-	var said bytes.Buffer
-	emulator.Stderr = &said
-	if err := emulator.Start(); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	emulator, err := awstest.StartEmulator(ctx, shared.root, t.TempDir(), made.env)
+	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- emulator.Wait() }()
 	t.Cleanup(func() {
-		err := emulator.Process.Signal(syscall.SIGTERM)
-		select {
-		case problem := <-ended:
-			err = errors.Join(err, problem)
-		case <-time.After(20 * time.Second):
-			err = errors.Join(err, errors.New("it did not end on SIGTERM"), emulator.Process.Kill())
-		}
-		if err != nil || t.Failed() && said.Len() > 0 {
-			t.Errorf("the emulator: %v; it said:\n%s", err, said.String())
+		if said, err := emulator.Stop(); err != nil || t.Failed() && said != "" {
+			t.Errorf("the emulator: %v; it said:\n%s", err, said)
 		}
 	})
-
-	var endpoint struct{ URL string }
-	eventually(t, "the emulator accepts requests", func() bool {
-		text, err := os.ReadFile(file)
-		return err == nil && json.Unmarshal(text, &endpoint) == nil
-	})
-	made.url = endpoint.URL
+	made.url = emulator.URL
 	// The aws CLI reads the second of the two variables for the region, the CDK CLI the first.
-	made.env = append(made.env, "AWS_ENDPOINT_URL="+endpoint.URL, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
+	made.env = append(made.env, "AWS_ENDPOINT_URL="+emulator.URL, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
 	return made
 }

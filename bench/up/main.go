@@ -11,17 +11,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -50,12 +47,17 @@ func run(ctx context.Context, runs int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(home)) }()
-	url, stop, err := startEmulator(ctx, home)
+	emulator, err := awstest.StartEmulator(ctx, ".", home, os.Environ())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	proxy, err := awstest.NewRecorder(url, nil)
+	defer func() {
+		said, failed := emulator.Stop()
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("the emulator: %w; it said:\n%s", failed, said))
+		}
+	}()
+	proxy, err := awstest.NewRecorder(emulator.URL, nil)
 	if err != nil {
 		return err
 	}
@@ -143,26 +145,4 @@ func (b *bench) command(ctx context.Context, words ...string) *exec.Cmd {
 	program := exec.CommandContext(ctx, words[0], words[1:]...)
 	program.Env = b.env
 	return program
-}
-
-// startEmulator starts the emulator of AWS, and returns its address and what ends it.
-func startEmulator(ctx context.Context, directory string) (url string, stop func() error, err error) {
-	file := filepath.Join(directory, "endpoint.json")
-	program := exec.Command(".venv/bin/python", "emulator/launch.py", "--endpoint-file", file, "--with-parent")
-	program.Stderr = os.Stderr
-	if err := program.Start(); err != nil {
-		return "", nil, fmt.Errorf("%w (run `make setup`)", err)
-	}
-	stop = func() error { return errors.Join(program.Process.Signal(syscall.SIGTERM), program.Wait()) }
-	var endpoint struct{ URL string }
-	for {
-		if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &endpoint) == nil {
-			return endpoint.URL, stop, nil
-		}
-		select {
-		case <-ctx.Done():
-			return "", nil, errors.Join(ctx.Err(), stop())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -134,25 +133,18 @@ func (x *story) environment() {
 // emulator starts an AWS emulator, which ends with the test.
 func (x *story) emulator() {
 	x.t.Helper()
-	file := filepath.Join(x.t.TempDir(), "endpoint.json")
-	program := exec.Command(filepath.Join(shared.root, ".venv/bin/python"), filepath.Join(shared.root, "emulator/launch.py"), "--endpoint-file", file, "--with-parent")
-	var said bytes.Buffer
-	program.Env, program.Stderr = x.env, &said
-	if err := program.Start(); err != nil {
+	ctx, cancel := context.WithTimeout(x.t.Context(), patience)
+	defer cancel()
+	emulator, err := awstest.StartEmulator(ctx, shared.root, x.t.TempDir(), x.env)
+	if err != nil {
 		x.t.Fatal(err)
 	}
 	x.t.Cleanup(func() {
-		err := errors.Join(program.Process.Signal(syscall.SIGTERM), program.Wait())
-		if err != nil || x.t.Failed() {
-			x.t.Logf("the emulator: %v\n%s", err, said.String())
+		if said, err := emulator.Stop(); err != nil || x.t.Failed() {
+			x.t.Logf("the emulator: %v\n%s", err, said)
 		}
 	})
-	var endpoint struct{ URL string }
-	eventually(x.t, "the emulator accepts requests", func() bool {
-		text, err := os.ReadFile(file)
-		return err == nil && json.Unmarshal(text, &endpoint) == nil
-	})
-	x.url = endpoint.URL
+	x.url = emulator.URL
 }
 
 // command is a command in the clone, not started; what it writes goes to the two buffers.
