@@ -39,7 +39,7 @@ build-agent:
 .PHONY: test
 test: setup build ## run every test: Go, the emulator's own, and end to end
 	go vet ./...
-	go vet -tags e2e ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
+	go vet -tags e2e,story ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
 	@rm -f bin/not-run

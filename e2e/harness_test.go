@@ -219,19 +219,6 @@ func newAccount(t *testing.T) *account {
 	return made
 }
 
-// eventually waits until a condition holds, and fails if it does not within half a minute.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	for tick := time.Tick(50 * time.Millisecond); !holds(); {
-		select {
-		case <-tick:
-		case <-deadline:
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
 // get asks a page of the emulator's own for what it holds, as JSON.
 func (a *account) get(t *testing.T, path string, into any) {
 	t.Helper()

@@ -107,8 +107,19 @@ func TestDayToDay(t *testing.T) {
 		t.Errorf("what reads changed %q", changed)
 	}
 	for _, args := range [][]string{
-		{"deploy", "--env", "dev"}, {"deploy", "--env", "dev", "v1", "--rollback"}, {"deploy", "v1"}, {"pause"}, {"key", "set"}, {"doctor"}, {"pause", "--env", "test"}, {"pause", "--env", "dev", "--local"},
-		{"pause", "--env", "dev", "--region", "mars-1"}, {"up", "--env", "dev", "-c", "environment=prod"}, {"up", "--env", "dev", "-c", "cpu=3"}, {"status", "--region", "us-east-1"}, {"key", "set", "--env", "dev", "--key-file", "/dev/null"},
+		{"deploy", "--env", "dev"},
+		{"deploy", "--env", "dev", "v1", "--rollback"},
+		{"deploy", "v1"},
+		{"pause"},
+		{"key", "set"},
+		{"doctor"},
+		{"pause", "--env", "test"},
+		{"pause", "--env", "dev", "--local"},
+		{"pause", "--env", "dev", "--region", "mars-1"},
+		{"up", "--env", "dev", "-c", "environment=prod"},
+		{"up", "--env", "dev", "-c", "cpu=3"},
+		{"status", "--region", "us-east-1"},
+		{"key", "set", "--env", "dev", "--key-file", "/dev/null"},
 	} {
 		if got := l.berth(t, "", args...); got.code != 2 || len(got.lines()) != 1 || got.out != "" {
 			t.Errorf("%q: %+v", args, got)

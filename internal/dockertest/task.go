@@ -223,7 +223,8 @@ func (t Task) mounts() (words []string, err error) {
 		i := slices.IndexFunc(t.Definition.Volumes, func(volume struct {
 			Name string          `json:"name"`
 			EFS  json.RawMessage `json:"efsVolumeConfiguration"`
-		}) bool {
+		},
+		) bool {
 			return volume.Name == point.SourceVolume
 		})
 		switch {
