@@ -219,6 +219,11 @@ func (x *robbed) search(where string, text []byte, but ...string) {
 // searchAll searches everything that sessions and the agent left, and that the agent tells.
 func (x *robbed) searchAll() {
 	x.t.Helper()
+	// A session has ended a moment before its agent lets go of it: then its lease goes, and must not while files are read.
+	x.eventually("the sessions are let go of", func() bool {
+		leases, err := filepath.Glob(filepath.Join(x.data, "sessions", "*", "lease.*"))
+		return err == nil && len(leases) == 0
+	})
 	x.search("the log", []byte(x.log.String()))
 	err := filepath.WalkDir(x.env["HOME"], func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
