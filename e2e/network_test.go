@@ -61,7 +61,11 @@ var ofNewVpc = []fact{
 		"the tasks are in it", "ecs describe-services --cluster ${EcsClusterName} --services ${EcsServiceName}", "services[].networkConfiguration.awsvpcConfiguration.[assignPublicIp, join(',', subnets)]",
 		`[["ENABLED", "${SubnetIds}"]]`,
 	},
-	{"so is the file system", "efs describe-mount-targets --file-system-id ${EfsFileSystemId}", "[length(MountTargets), join(',', MountTargets[].SubnetId), MountTargets[0].VpcId]", `[2, "${SubnetIds}", "${VpcId}"]`},
+	{
+		// The two are made side by side and are listed in no order.
+		"so is the file system", "efs describe-mount-targets --file-system-id ${EfsFileSystemId}", "sort_by(MountTargets, &AvailabilityZoneName)[].[SubnetId, VpcId]",
+		`[["${NetworkSubneta}", "${VpcId}"], ["${NetworkSubnetb}", "${VpcId}"]]`,
+	},
 	{
 		"somebody is asked to confirm", "sns get-subscription-attributes --subscription-arn ${Alertsopsexamplecom}", "Attributes.[TopicArn, Protocol, Endpoint, PendingConfirmation]",
 		`["${AlertTopicArn}", "email", "ops@example.com", "true"]`,
