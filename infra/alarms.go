@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -122,7 +123,7 @@ func alarms(scope constructs.Construct, opts options.Options, m metrics, made pa
 		state("key-refused", m.agent(contract.MetricKeyRefused, maximum, minutes(5)), atLeast, 1, 1),
 	}
 	if opts.SpendLimitUSD > 0 {
-		list = append(list, state("spend-high", m.agent(contract.MetricSpendMonth, maximum, minutes(5)), atLeast, spendWarning*opts.SpendLimitUSD, 1))
+		list = append(list, state("spend-high", m.agent(contract.MetricSpendMonth, maximum, minutes(5)), atLeast, math.Round(100*spendWarning*opts.SpendLimitUSD)/100, 1))
 	}
 	return list
 }

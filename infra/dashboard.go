@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/constructs-go/constructs/v10"
@@ -71,6 +72,7 @@ func newDashboard(scope constructs.Construct, opts options.Options, m metrics, l
 			Height:        jsii.Number(height),
 		}))
 	}
+	compact(awscdk.Stack_Of(scope), dashboard)
 	return dashboard
 }
 

@@ -15,7 +15,11 @@ import (
 
 // largestTemplate is what CloudFormation takes in a request, without a bucket to put the template in
 // (https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html).
+// Above it the CDK CLI asks for `cdk bootstrap`, and for its bucket.
 const largestTemplate = 51_200
+
+// largestNow leaves room for the next resource, and for a CDK that writes a little more.
+const largestNow = 49_000
 
 // A reviewer sees what a change does to each variant in the difference of these files.
 func TestGoldenTemplates(t *testing.T) {
@@ -55,8 +59,9 @@ func TestTemplateFitsInARequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%d bytes as JSON, about %d as YAML", len(made.text), sent.Len())
-		if len(made.text) > largestTemplate || sent.Len() > largestTemplate {
-			t.Errorf("the template is %d bytes as JSON and %d as YAML; at most %d can be sent", len(made.text), sent.Len(), largestTemplate)
+		if size := max(len(made.text), sent.Len()); size > largestNow {
+			t.Errorf("the template takes %d bytes: above %d there is little room below the %d that CloudFormation takes without a bucket. "+
+				"Make something shorter (compact.go did it for the dashboard), or bound an option (as checkZones does)", size, largestNow, largestTemplate)
 		}
 	})
 }

@@ -64,7 +64,15 @@ func newNetwork(stack awscdk.Stack, opts options.Options) (network, error) {
 		Description:      jsii.String("berth file system: NFS in from its tasks, nothing out"),
 		AllowAllOutbound: jsii.Bool(false),
 	})
-	made.nfsGroup.AddIngressRule(made.taskGroup, awsec2.Port_Tcp(jsii.Number(nfsPort)), jsii.String("NFS from the tasks"), nil)
+	// Not by the group's AddIngressRule, which writes both groups' whole paths into the rule's id.
+	awsec2.NewCfnSecurityGroupIngress(scope, jsii.String("NfsFromTasks"), &awsec2.CfnSecurityGroupIngressProps{
+		Description:           jsii.String("NFS from the tasks"),
+		GroupId:               made.nfsGroup.SecurityGroupId(),
+		SourceSecurityGroupId: made.taskGroup.SecurityGroupId(),
+		IpProtocol:            jsii.String("tcp"),
+		FromPort:              jsii.Number(nfsPort),
+		ToPort:                jsii.Number(nfsPort),
+	})
 	return made, nil
 }
 

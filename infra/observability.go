@@ -6,7 +6,6 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
@@ -65,7 +64,10 @@ func newAlerts(stack awscdk.Stack, opts options.Options) awssns.Topic {
 	publish("budgets.amazonaws.com", ownAccount)
 	publish("events.amazonaws.com", nil) // EventBridge sends no source account for a topic's policy to check
 	if opts.AlertEmail != "" {
-		topic.AddSubscription(awssnssubscriptions.NewEmailSubscription(&opts.AlertEmail, nil))
+		// Not by the topic's AddSubscription, which writes the whole address into the subscription's id.
+		awssns.NewSubscription(topic, jsii.String("Email"), &awssns.SubscriptionProps{
+			Topic: topic, Protocol: awssns.SubscriptionProtocol_EMAIL, Endpoint: &opts.AlertEmail,
+		})
 	}
 	return topic
 }

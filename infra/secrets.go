@@ -30,14 +30,14 @@ func newSecrets(stack awscdk.Stack, opts options.Options) secrets {
 	return secrets{
 		apiKey: awssecretsmanager.NewSecret(scope, jsii.String("AnthropicApiKey"), &awssecretsmanager.SecretProps{
 			SecretName:  jsii.String(opts.Names().APIKeySecret()),
-			Description: jsii.String("Anthropic API key of " + opts.Names().Stack()),
+			Description: jsii.String("Anthropic API key"),
 			// Without a value CloudFormation would make one up, which looks like a key and is refused.
 			SecretStringValue: awscdk.SecretValue_UnsafePlainText(jsii.String(contract.SecretNotSet)),
 			RemovalPolicy:     awscdk.RemovalPolicy_DESTROY,
 		}),
 		agent: awssecretsmanager.NewSecret(scope, jsii.String("Agent"), &awssecretsmanager.SecretProps{
 			SecretName:  jsii.String(opts.Names().AgentSecret()),
-			Description: jsii.String("API token (made up) and optional GitHub token of " + opts.Names().Stack()),
+			Description: jsii.String("API token (made up) and optional GitHub token"),
 			GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
 				SecretStringTemplate: jsii.String(string(template)),
 				GenerateStringKey:    jsii.String(contract.SecretKeyAPIToken),
