@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -86,7 +87,21 @@ func run(ctx context.Context, args []string, stdio ops.Stdio) error {
 	if err != nil {
 		return &ops.UsageError{Err: fmt.Errorf("%w; see %s --help", err, verbOf(err))}
 	}
+	if name := emptyFlag(command); name != "" {
+		return &ops.UsageError{Err: fmt.Errorf("--%s is empty, as a script's unset variable is; give it a value, or leave it out", name)}
+	}
 	return command.Run()
+}
+
+// emptyFlag is the name of a flag that was given an empty text, "" if there is none. An empty --env would mean this machine, and an empty
+// --project the default one: another agent than the one that was meant.
+func emptyFlag(command *kong.Context) string {
+	for _, each := range command.Path {
+		if flag := each.Flag; flag != nil && flag.Target.Kind() == reflect.String && strings.TrimSpace(flag.Target.String()) == "" {
+			return flag.Name
+		}
+	}
+	return ""
 }
 
 func newParser(ctx context.Context, stdio ops.Stdio) (*kong.Kong, error) {

@@ -15,39 +15,26 @@ import (
 
 // Limits are the options of a session that `berth run` and `berth resume` share.
 type Limits struct {
-	Model          nonEmpty      `name:"model" placeholder:"NAME" help:"The model, as Claude Code names it."`
+	Model          string        `name:"model" placeholder:"NAME" help:"The model, as Claude Code names it."`
 	MaxTurns       int           `name:"max-turns" placeholder:"N" help:"End it after so many replies of the model."`
 	MaxBudgetUSD   float64       `name:"max-budget-usd" placeholder:"X" help:"End it when it has spent so many US dollars on the model."`
 	Timeout        time.Duration `name:"timeout" placeholder:"D" help:"End it after so much time of work, such as 90s or 2h; the queue does not count."`
-	PermissionMode nonEmpty      `name:"permission-mode" placeholder:"MODE" help:"bypassPermissions (the default), acceptEdits, dontAsk, default or plan. There is nobody to ask: what Claude Code would ask for is denied."`
+	PermissionMode string        `name:"permission-mode" placeholder:"MODE" help:"bypassPermissions (the default), acceptEdits, dontAsk, default or plan. There is nobody to ask: what Claude Code would ask for is denied."`
 
 	AllowedTools       []string `name:"allowed-tools" sep:"none" placeholder:"RULES" help:"Tools that need no permission, such as Edit or Bash(git log:*); with commas, or repeated, for more."`
 	DisallowedTools    []string `name:"disallowed-tools" sep:"none" placeholder:"RULES" help:"Tools that may not be used at all; with commas, or repeated, for more."`
-	AppendSystemPrompt nonEmpty `name:"append-system-prompt" placeholder:"TEXT" help:"Add a text to Claude Code's system prompt."`
+	AppendSystemPrompt string   `name:"append-system-prompt" placeholder:"TEXT" help:"Add a text to Claude Code's system prompt."`
 	MCPConfig          *string  `name:"mcp-config" placeholder:"FILE|JSON" help:"MCP servers: a file like Claude Code's .mcp.json, or the JSON itself."`
 	Settings           *string  `name:"settings" placeholder:"FILE|JSON" help:"Settings of Claude Code: a file, or the JSON itself."`
-}
-
-// nonEmpty is a flag's text. One that is given and empty is a script's unset variable, which must not become the default: that would be
-// another branch, or another model, than was meant.
-type nonEmpty string
-
-// UnmarshalText takes what the flag was given.
-func (t *nonEmpty) UnmarshalText(given []byte) error {
-	if len(given) == 0 {
-		return errors.New("it is empty; give a value, or leave the flag out")
-	}
-	*t = nonEmpty(given)
-	return nil
 }
 
 // options are the limits as the agent takes them. What is wrong with one is told with the name of its flag.
 func (l *Limits) options() (api.Options, error) {
 	options := api.Options{
-		Model: string(l.Model), PermissionMode: string(l.PermissionMode),
+		Model: l.Model, PermissionMode: l.PermissionMode,
 		MaxTurns: l.MaxTurns, MaxBudgetUSD: l.MaxBudgetUSD, TimeoutSeconds: l.Timeout.Seconds(),
 		AllowedTools: splitRules(l.AllowedTools), DisallowedTools: splitRules(l.DisallowedTools),
-		AppendSystemPrompt: string(l.AppendSystemPrompt),
+		AppendSystemPrompt: l.AppendSystemPrompt,
 	}
 	for _, limit := range []struct {
 		flag, unit string
@@ -72,9 +59,6 @@ func (l *Limits) options() (api.Options, error) {
 	}
 	if options.Settings, err = readObject("--settings", l.Settings); err != nil {
 		return options, err
-	}
-	if l.AppendSystemPrompt != "" && strings.TrimSpace(string(l.AppendSystemPrompt)) == "" {
-		return options, errors.New("--append-system-prompt: the text is empty; leave the flag out for none")
 	}
 	return options, checkLong(&options)
 }

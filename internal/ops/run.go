@@ -14,10 +14,10 @@ import (
 // Run is the verb `berth run`: it hands in a task and follows it to its end.
 type Run struct {
 	Target
-	Prompt *string  `arg:"" optional:"" help:"What Claude Code is asked to do. Without it, or as -, it is read from standard input."`
-	File   string   `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the prompt from a file."`
-	Repo   *string  `name:"repo" placeholder:"URL|DIR" help:"The repository to clone: a URL or a directory on the agent's machine. Without one the session starts in an empty repository."`
-	Ref    nonEmpty `name:"ref" placeholder:"REF" help:"The branch, tag or commit to start from."`
+	Prompt *string `arg:"" optional:"" help:"What Claude Code is asked to do. Without it, or as -, it is read from standard input."`
+	File   string  `name:"file" short:"f" type:"path" placeholder:"FILE" help:"Read the prompt from a file."`
+	Repo   *string `name:"repo" placeholder:"URL|DIR" help:"The repository to clone: a URL or a directory on the agent's machine. Without one the session starts in an empty repository."`
+	Ref    string  `name:"ref" placeholder:"REF" help:"The branch, tag or commit to start from."`
 	Limits `group:"Limits and options"`
 	Key    *string `name:"idempotency-key" placeholder:"KEY" help:"A name for this task: with the same one and the same task again, no second session is made, and the first is followed."`
 	Detach bool    `name:"detach" short:"d" help:"Print the session's id and return."`
@@ -87,7 +87,7 @@ func (r *Run) task(ctx context.Context, stdio Stdio) (task api.NewSession, err e
 	if task.Prompt, err = readPrompt(ctx, stdio, r.Prompt, r.File); err != nil {
 		return task, err
 	}
-	task.Ref = string(r.Ref)
+	task.Ref = r.Ref
 	return task, task.Check()
 }
 
