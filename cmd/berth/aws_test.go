@@ -93,7 +93,17 @@ func TestDayToDay(t *testing.T) {
 		}
 	}
 	var status map[string]any
+	l.Forget()
 	got := l.berth(t, "", "status", "--env", "dev", "--json")
+	described := 0
+	for _, call := range l.Calls() {
+		if call.String() == "cloudformation:DescribeStacks" {
+			described++
+		}
+	}
+	if described != 1 {
+		t.Errorf("status describes the stack %d times", described)
+	}
 	if err := json.Unmarshal([]byte(got.out), &status); err != nil || status["image"] != digestOf("b") || status["image_in_registry"] != true || status["key_set"] != true || status["status"] != "UPDATE_COMPLETE" {
 		t.Errorf("%v: %s", err, got.out)
 	}

@@ -4,7 +4,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +23,7 @@ var inCloud = []struct {
 	waits string // the call at which it waits for AWS; empty: it does not wait
 	any   bool   // the stack's state does not matter
 	agent bool   // it reaches the agent: what may pass by itself ends it with 3
+	local bool   // it asks neither AWS nor the agent
 }{
 	{verb: "up", args: []string{"up", "--env", "dev", "--no-smoke"}, waits: "ecs:DescribeServices"},
 	{verb: "status", args: []string{"status", "--env", "dev"}},
@@ -48,11 +51,12 @@ var inCloud = []struct {
 	{verb: "logs", args: []string{"logs", "--env", "dev"}, agent: true, any: true},
 	{verb: "exec", args: []string{"exec", "--env", "dev", "--", "true"}, agent: true},
 	{verb: "open", args: []string{"open", "--env", "dev"}, agent: true},
+	{verb: "pull", args: []string{"pull", "--env", "dev", "be000"}, agent: true},
+	{verb: "completion", args: []string{"completion"}, local: true},
 }
 
 // notInCloud are the verbs that no row above is for, and why.
 var notInCloud = map[string]string{
-	"pull": "in a clone; it reaches the agent as all others do", "completion": "of the shell",
 	// internal/ops meets them with the same: TestEveryCallRefused, TestInterruptedWaits, TestNoDeployment.
 	"down": "", "backup now": "", "backup list": "", "backup restore": "", "backup verify": "",
 }
@@ -90,6 +94,13 @@ func TestFailuresOfEveryVerb(t *testing.T) {
 		t.Run(strings.Join(row.args, " "), func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
+			if row.verb == "pull" {
+				l.makeClone(t)
+			}
+			if row.local {
+				asksNobody(t, l, row.args)
+				return
+			}
 			env := slices.Clone(l.env)
 			again := func() {
 				l.Heal()
@@ -179,6 +190,117 @@ func TestFailuresOfEveryVerb(t *testing.T) {
 		})
 	}
 }
+
+// makeClone makes the directory that berth is run in a repository, which a session's bundle can be pulled into.
+func (l *lab) makeClone(t *testing.T) {
+	t.Helper()
+	l.agent.dir = t.TempDir()
+	for _, args := range [][]string{
+		{"init", "--quiet", "--initial-branch", "main"},
+		{"-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "commit", "--quiet", "--allow-empty", "--message", "work"},
+		{"bundle", "create", "--quiet", filepath.Join(l.agent.dir, "thin.bundle"), "main"},
+	} {
+		command := exec.CommandContext(t.Context(), "git", args...)
+		command.Dir, command.Env = l.root, l.env
+		if said, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("git %q: %v\n%s", args, err, said)
+		}
+	}
+}
+
+// asksNobody runs a verb with nothing that reaches AWS or an agent, and with what else it may lack.
+func asksNobody(t *testing.T, l *lab, args []string) {
+	l.Fail(awstest.Failure{Call: "*", Kind: "cut"})
+	l.env = []string{"PATH=" + filepath.Join(l.root, "programs") + ":/usr/bin:/bin", "HOME=" + l.root}
+	loginShell := func(shell string) {
+		script := "#!/bin/sh\necho somebody:x:0:0::/:" + shell + "\n"
+		if err := os.WriteFile(filepath.Join(l.root, "programs/getent"), []byte(script), 0o755); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+	}
+	loginShell("/bin/bash")
+	if got := l.berth(t, "", args...); got.code != 0 || got.out == "" || len(l.Calls()) > 0 {
+		t.Errorf("with nothing: %+v, and it called %v", got, l.Calls())
+	}
+	for _, shell := range []string{"/bin/tcsh", ""} {
+		loginShell(shell)
+		told(t, "the login shell "+shell, l.berth(t, "", args...), 1, "shell", "berth completion bash, zsh or fish")
+	}
+	told(t, "another shell", l.berth(t, "", append(slices.Clone(args), "powershell")...), 2, "powershell", "bash")
+}
+
+// A hint names the region where the command did: without it, the same command on another day is for another region.
+func TestHintsNameTheRegion(t *testing.T) {
+	for _, row := range inCloud {
+		if row.local {
+			continue
+		}
+		t.Run(strings.Join(row.args, " "), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.makeClone(t)
+			l.env = slices.DeleteFunc(l.env, func(each string) bool {
+				return strings.HasPrefix(each, "AWS_REGION=") || strings.HasPrefix(each, "AWS_DEFAULT_REGION=")
+			})
+			args := slices.Clone(row.args)
+			if end := slices.Index(args, "--"); end > 0 {
+				args = slices.Insert(args, end, "--region", "eu-west-1")
+			} else {
+				args = append(args, "--region", "eu-west-1")
+			}
+			hints := 0
+			for name, how := range map[string]func(*awstest.World){
+				"nothing is wrong": func(*awstest.World) {},
+				"no stack":         func(w *awstest.World) { delete(w.Stacks, "claude-code-dev") },
+				"no key":           func(w *awstest.World) { w.Secrets["claude-code/dev/anthropic-api-key"].Value = "not-set" },
+				"no image":         func(w *awstest.World) { w.Images["claude-code-dev"] = nil },
+				"no earlier image": func(w *awstest.World) { w.Services["claude-code-dev"].Revision = 1 },
+				"no VPC":           func(w *awstest.World) { w.VPCs = nil },
+				"a small quota":    func(w *awstest.World) { w.Quotas["L-3032A538"] = 1 },
+				"paused": func(w *awstest.World) {
+					w.Services["claude-code-dev"].Tasks, w.Services["claude-code-dev"].Desired, w.Stacks["claude-code-dev"].Parameters["DesiredCount"] = nil, 0, "0"
+				},
+				"no task": func(w *awstest.World) {
+					w.Services["claude-code-dev"].Tasks = []*awstest.Task{{ID: strings.Repeat("2", 32), Status: "STOPPED", StopCode: "EssentialContainerExited", StoppedReason: "gone", ExitCode: intOf(1), Stopped: time.Unix(1_700_000_300, 0)}}
+				},
+				"ROLLBACK_COMPLETE":      func(w *awstest.World) { w.Stacks["claude-code-dev"].Status = "ROLLBACK_COMPLETE" },
+				"UPDATE_ROLLBACK_FAILED": func(w *awstest.World) { w.Stacks["claude-code-dev"].Status = "UPDATE_ROLLBACK_FAILED" },
+				"DELETE_FAILED":          func(w *awstest.World) { w.Stacks["claude-code-dev"].Status = "DELETE_FAILED" },
+				"REVIEW_IN_PROGRESS":     func(w *awstest.World) { w.Stacks["claude-code-dev"].Status = "REVIEW_IN_PROGRESS" },
+			} {
+				if name == "no task" && row.waits != "" {
+					continue // for one
+				}
+				if row.agent && slices.Contains([]string{"no key", "no image", "no earlier image", "no VPC", "a small quota"}, name) {
+					continue // nothing to it
+				}
+				l.running()
+				l.Change(func(w *awstest.World) {
+					w.VPCs, w.Quotas["L-3032A538"] = []awstest.VPC{{ID: "vpc-1", Default: true}}, 100
+					how(w)
+				})
+				l.agent.change(func() {
+					l.agent.sessions = nil
+					l.agent.add("succeed").play("succeed")
+					l.agent.add("hang").play("hang")
+				})
+				got := l.berth(t, row.stdin, args...)
+				for _, hint := range suggested.FindAllString(got.out+got.err, -1) {
+					hints++
+					if !strings.Contains(hint, "--region eu-west-1") {
+						t.Errorf("%s: it suggests %s", name, hint)
+					}
+				}
+			}
+			if hints == 0 && !row.any {
+				t.Error("it suggested nothing, whatever was wrong")
+			}
+		})
+	}
+}
+
+// suggested are the commands in a text that are for a region.
+var suggested = regexp.MustCompile("`berth [^`]*`|`aws (?:cloudformation|ec2|ecs|efs|backup|secretsmanager|service-quotas) [^`]*`|Next:  berth .*")
 
 // noTask meets a verb with a deployment whose task does not run.
 func noTask(t *testing.T, l *lab, again func(), run func() done) {
@@ -277,7 +399,11 @@ func TestFailuresOfTheFirstUp(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(l.root, "programs/silent"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	l.Forget()
 	told(t, "no builder", first(func(*awstest.World) {}), 1, "no program here can build an image", "start it, and try again")
+	if changed := l.Mutations(); len(changed) > 0 {
+		t.Errorf("without a builder it changed %q", changed)
+	}
 	if err := os.Remove(filepath.Join(l.root, "node_modules/.bin/cdk")); err != nil {
 		t.Fatal(err)
 	}

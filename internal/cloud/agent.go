@@ -89,7 +89,7 @@ func (c *Client) FindImage(ctx context.Context, stack *Stack, ref string) (diges
 	answer, err := c.ECR.DescribeImages(ctx, &ecr.DescribeImagesInput{RepositoryName: aws.String(stack.repository()), ImageIds: []ecrtypes.ImageIdentifier{id}})
 	var missing *ecrtypes.ImageNotFoundException
 	if errors.As(err, &missing) || err == nil && len(answer.ImageDetails) == 0 {
-		return "", &Error{What: fmt.Sprintf("the repository %s has no image %.80q", stack.repository(), ref), Next: fmt.Sprintf("`berth status %s` lists the newest, `berth push %s` makes one", Flags(stack.Names), Flags(stack.Names))}
+		return "", &Error{What: fmt.Sprintf("the repository %s has no image %.80q", stack.repository(), ref), Next: fmt.Sprintf("`berth status %s` lists the newest, `berth push %s` makes one", stack.Flags(), stack.Flags())}
 	}
 	if err != nil {
 		return "", Explain(err)
@@ -125,7 +125,7 @@ func (c *Client) PreviousImage(ctx context.Context, stack *Stack) (string, error
 			}
 		}
 	}
-	return "", &Error{What: "no image ran before the present one of " + stack.Names.Stack(), Next: fmt.Sprintf("`berth status %s` lists the images; `berth deploy %s sha256:…` rolls one out", Flags(stack.Names), Flags(stack.Names))}
+	return "", &Error{What: "no image ran before the present one of " + stack.Names.Stack(), Next: fmt.Sprintf("`berth status %s` lists the images; `berth deploy %s sha256:…` rolls one out", stack.Flags(), stack.Flags())}
 }
 
 func cutLast(text, separator string) (before, after string, found bool) {

@@ -32,6 +32,7 @@ type Options struct {
 type Client struct {
 	Config aws.Config // for clients of further services
 	Region string
+	asked  string // the region, where it is not the environment's: a suggested command has to name it
 
 	CloudFormation *cloudformation.Client
 	ECS            *ecs.Client
@@ -85,7 +86,9 @@ func Connect(ctx context.Context, options Options) (*Client, error) {
 		}
 		return nil, explainCredentials(err)
 	}
-	return newClient(loaded), nil
+	client := newClient(loaded)
+	client.asked = options.Region
+	return client, nil
 }
 
 func newClient(loaded aws.Config) *Client {

@@ -42,10 +42,10 @@ func (c *Client) TaskToReach(ctx context.Context, stack *Stack) (Task, error) {
 			return Task{}, &Error{"no task runs: " + problem.What, problem.Next, ErrNoTask}
 		}
 	}
-	what, next := "no task of "+stack.Names.Stack()+" runs", "`berth status "+Flags(stack.Names)+"` says more"
+	what, next := "no task of "+stack.Names.Stack()+" runs", "`berth status "+stack.Flags()+"` says more"
 	switch {
 	case stack.Parameters[contract.ParamDesiredCount] == "0":
-		what, next = stack.Names.Stack()+" is paused, or has no image yet", "`berth unpause "+Flags(stack.Names)+"` starts its agent, `berth up "+Flags(stack.Names)+"` does what is missing"
+		what, next = stack.Names.Stack()+" is paused, or has no image yet", "`berth unpause "+stack.Flags()+"` starts its agent, `berth up "+stack.Flags()+"` does what is missing"
 	case len(tasks) > 0 && !tasks[0].Stopped.IsZero():
 		what += "; the last one ended: " + tasks[0].Why()
 	case len(tasks) > 0:
@@ -92,7 +92,7 @@ func explainSession(err error, stack *Stack, code string) error {
 	if errors.As(err, &api) && (api.ErrorCode() == code || api.ErrorCode() == "TargetNotConnected") {
 		return &Error{
 			"the task of " + stack.Names.Stack() + " is not connected to Session Manager (" + api.ErrorCode() + ")",
-			"it takes some seconds after a start; `berth status " + Flags(stack.Names) + "` says how the task is", fmt.Errorf("%w: %w", ErrNoTask, err),
+			"it takes some seconds after a start; `berth status " + stack.Flags() + "` says how the task is", fmt.Errorf("%w: %w", ErrNoTask, err),
 		}
 	}
 	return Explain(err)
@@ -111,7 +111,7 @@ func (c *Client) APIToken(ctx context.Context, stack *Stack) (string, error) {
 	var values map[string]string
 	// The error of decoding could show what is in there.
 	if json.Unmarshal([]byte(aws.ToString(answer.SecretString)), &values) != nil || values[contract.SecretKeyAPIToken] == "" {
-		return "", &Error{What: "the secret " + stack.Names.AgentSecret() + " holds no " + contract.SecretKeyAPIToken, Next: "`berth up " + Flags(stack.Names) + "` puts it right"}
+		return "", &Error{What: "the secret " + stack.Names.AgentSecret() + " holds no " + contract.SecretKeyAPIToken, Next: "`berth up " + stack.Flags() + "` puts it right"}
 	}
 	return values[contract.SecretKeyAPIToken], nil
 }

@@ -28,6 +28,8 @@ type Stack struct {
 	Parameters map[string]string
 	Outputs    map[string]string
 	Tags       map[string]string
+
+	asked string // as the client's
 }
 
 // Stack describes a stack, whatever its state. The error is ErrNoStack if there is none.
@@ -37,30 +39,45 @@ func (c *Client) Stack(ctx context.Context, names contract.Names) (*Stack, error
 	if errors.As(err, &api) && api.ErrorCode() == "ValidationError" && strings.Contains(api.ErrorMessage(), "does not exist") || err == nil && len(answer.Stacks) == 0 {
 		return nil, &Error{
 			What:  fmt.Sprintf("there is no stack %s in %s", names.Stack(), c.Region),
-			Next:  "`berth up --env " + names.Environment + projectFlag(names) + "` makes one, `berth env list` shows those that there are",
+			Next:  "`berth up " + c.Flags(names) + "` makes one, `berth env list" + c.RegionFlag() + "` shows those that there are",
 			Cause: ErrNoStack,
 		}
 	}
 	if err != nil {
 		return nil, Explain(err)
 	}
-	return toStack(names, &answer.Stacks[0]), nil
+	return c.toStack(names, &answer.Stacks[0]), nil
 }
 
-// projectFlag is what a suggested command needs beside --env.
-func projectFlag(names contract.Names) string {
-	if names.Project == "claude-code" {
+// Flags are the flags that name a deployment in a command. The region is the one that was asked for with such a flag; empty: none was.
+func Flags(names contract.Names, region string) string {
+	flags := "--env " + names.Environment
+	if names.Project != "claude-code" {
+		flags += " --project " + names.Project
+	}
+	return flags + regionFlag(region)
+}
+
+func regionFlag(region string) string {
+	if region == "" {
 		return ""
 	}
-	return " --project " + names.Project
+	return " --region " + region
 }
 
-// Flags are the flags that name this deployment in a command.
-func Flags(names contract.Names) string { return "--env " + names.Environment + projectFlag(names) }
+// Flags are the flags that name a deployment in a command that is suggested.
+func (c *Client) Flags(names contract.Names) string { return Flags(names, c.asked) }
 
-func toStack(names contract.Names, from *types.Stack) *Stack {
+// RegionFlag is what a suggested command needs beside its other flags, one of the aws CLI's too: a blank and --region, where the region
+// was asked for with that flag; else nothing.
+func (c *Client) RegionFlag() string { return regionFlag(c.asked) }
+
+// Flags are the flags that name this deployment in a command that is suggested.
+func (s *Stack) Flags() string { return Flags(s.Names, s.asked) }
+
+func (c *Client) toStack(names contract.Names, from *types.Stack) *Stack {
 	s := &Stack{
-		Names: names, ID: aws.ToString(from.StackId), Status: string(from.StackStatus), Reason: aws.ToString(from.StackStatusReason),
+		asked: c.asked, Names: names, ID: aws.ToString(from.StackId), Status: string(from.StackStatus), Reason: aws.ToString(from.StackStatusReason),
 		Created: aws.ToTime(from.CreationTime), Updated: aws.ToTime(from.LastUpdatedTime),
 		Parameters: map[string]string{}, Outputs: map[string]string{}, Tags: map[string]string{},
 	}
@@ -86,7 +103,7 @@ func (c *Client) Stacks(ctx context.Context) ([]*Stack, error) {
 			return nil, Explain(err)
 		}
 		for i := range page.Stacks {
-			stack := toStack(contract.Names{}, &page.Stacks[i])
+			stack := c.toStack(contract.Names{}, &page.Stacks[i])
 			stack.Names = contract.Names{Project: stack.Tags[contract.TagProject], Environment: stack.Tags[contract.TagEnvironment]}
 			if stack.Tags[contract.TagManagedBy] == contract.ManagedBy && stack.Names.Stack() == aws.ToString(page.Stacks[i].StackName) {
 				found = append(found, stack)
@@ -108,6 +125,7 @@ func (s *Stack) Healthy() bool {
 // Problem says what stands in the way of updating the stack, and the call that takes it away; nil if nothing does.
 func (s *Stack) Problem() error {
 	name := s.Names.Stack()
+	named := name + regionFlag(s.asked)
 	what := fmt.Sprintf("stack %s is in %s", name, s.Status)
 	if s.Reason != "" {
 		what += " (" + strings.Join(strings.Fields(s.Reason), " ") + ")"
@@ -116,17 +134,17 @@ func (s *Stack) Problem() error {
 	case s.Healthy():
 		return nil
 	case s.Status == "ROLLBACK_COMPLETE", s.Status == "ROLLBACK_FAILED", s.Status == "CREATE_FAILED":
-		return &Error{What: what + ": its first deployment failed, and it can only be deleted", Next: fmt.Sprintf("`berth down %s`, then `berth up %s`", Flags(s.Names), Flags(s.Names))}
+		return &Error{What: what + ": its first deployment failed, and it can only be deleted", Next: fmt.Sprintf("`berth down %s`, then `berth up %s`", s.Flags(), s.Flags())}
 	case s.Status == "UPDATE_ROLLBACK_FAILED":
-		return &Error{What: what, Next: fmt.Sprintf("`aws cloudformation continue-update-rollback --stack-name %s`, then the same command again", name)}
+		return &Error{What: what, Next: fmt.Sprintf("`aws cloudformation continue-update-rollback --stack-name %s`, then the same command again", named)}
 	case s.Status == "UPDATE_FAILED":
-		return &Error{What: what, Next: fmt.Sprintf("`aws cloudformation rollback-stack --stack-name %s`, then the same command again", name)}
+		return &Error{What: what, Next: fmt.Sprintf("`aws cloudformation rollback-stack --stack-name %s`, then the same command again", named)}
 	case s.Status == "DELETE_FAILED":
-		return &Error{What: what, Next: fmt.Sprintf("`berth down %s` deletes what is left, in the order that works", Flags(s.Names))}
+		return &Error{What: what, Next: fmt.Sprintf("`berth down %s` deletes what is left, in the order that works", s.Flags())}
 	case s.Status == "REVIEW_IN_PROGRESS":
-		return &Error{What: what + ": a change set waits, and nothing is deployed", Next: fmt.Sprintf("`aws cloudformation delete-stack --stack-name %s`, then `berth up %s`", name, Flags(s.Names))}
+		return &Error{What: what + ": a change set waits, and nothing is deployed", Next: fmt.Sprintf("`aws cloudformation delete-stack --stack-name %s`, then `berth up %s`", named, s.Flags())}
 	case s.InProgress():
-		return &Error{What: what + ": somebody is at work on it", Next: fmt.Sprintf("wait for `aws cloudformation describe-stacks --stack-name %s` to show another state, then run the same command again", name)}
+		return &Error{What: what + ": somebody is at work on it", Next: fmt.Sprintf("wait for `aws cloudformation describe-stacks --stack-name %s` to show another state, then run the same command again", named)}
 	}
 	return &Error{What: what, Next: "look at it in the CloudFormation console"}
 }

@@ -29,7 +29,7 @@ func (d *deployment) adopt(ctx context.Context, parsed options.Options) (taken a
 	if len(held.Secrets) > 0 {
 		return taken, &cloud.Error{
 			What: fmt.Sprintf("the secret %s is there already, and CloudFormation does not take over secrets", held.Secrets[0]),
-			Next: fmt.Sprintf("if nobody needs it, delete it: `aws secretsmanager delete-secret --secret-id %s --force-delete-without-recovery`; then the same command again", held.Secrets[0]),
+			Next: fmt.Sprintf("if nobody needs it, delete it: `aws secretsmanager delete-secret --secret-id %s --force-delete-without-recovery%s`; then the same command again", held.Secrets[0], d.client.RegionFlag()),
 		}
 	}
 	if parsed.FileSystemID == "" {

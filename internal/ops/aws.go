@@ -65,7 +65,7 @@ func (d *deployment) say(format string, values ...any) {
 }
 
 // flags name the deployment in a command.
-func (d *deployment) flags() string { return cloud.Flags(d.names) }
+func (d *deployment) flags() string { return d.client.Flags(d.names) }
 
 // findCDK finds the pinned CDK CLI.
 func (d *deployment) findCDK() (err error) {

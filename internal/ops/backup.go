@@ -27,9 +27,9 @@ func backUp(ctx context.Context, stdio Stdio, client *cloud.Client, stack *cloud
 	if err != nil {
 		return "", err
 	}
-	flags := cloud.Flags(stack.Names)
+	flags := stack.Flags()
 	onward := fmt.Sprintf("backup job %s goes on in AWS: `berth backup list %s` shows it when it is done", id, flags)
-	job, err := waitForJob(ctx, stdio, "backup", onward, func(ctx context.Context) (*cloud.Job, error) { return client.BackupJob(ctx, id) })
+	job, err := waitForJob(ctx, stdio, client, "backup", onward, func(ctx context.Context) (*cloud.Job, error) { return client.BackupJob(ctx, id) })
 	if err != nil {
 		return "", err
 	}
@@ -37,7 +37,7 @@ func backUp(ctx context.Context, stdio Stdio, client *cloud.Client, stack *cloud
 }
 
 // waitForJob waits until a job of AWS Backup has ended, and tells of its progress.
-func waitForJob(ctx context.Context, stdio Stdio, what, onward string, ask func(context.Context) (*cloud.Job, error)) (job *cloud.Job, err error) {
+func waitForJob(ctx context.Context, stdio Stdio, client *cloud.Client, what, onward string, ask func(context.Context) (*cloud.Job, error)) (job *cloud.Job, err error) {
 	said, failed := "", error(nil)
 	err = untilTold(ctx, pollEvery(stdio.Getenv), onward, func(ctx context.Context) (bool, error) {
 		if job, err = ask(ctx); err != nil {
@@ -57,7 +57,7 @@ func waitForJob(ctx context.Context, stdio Stdio, what, onward string, ask func(
 	if failed != nil {
 		return nil, &cloud.Error{
 			What: "the " + what + " failed: " + failed.Error(), Cause: failed,
-			Next: "mend that, and run the same command again; `aws backup describe-" + what + "-job --" + what + "-job-id " + job.ID + "` tells all that AWS knows",
+			Next: "mend that, and run the same command again; `aws backup describe-" + what + "-job --" + what + "-job-id " + job.ID + client.RegionFlag() + "` tells all that AWS knows",
 		}
 	}
 	return job, nil
@@ -82,15 +82,15 @@ func choosePoint(ctx context.Context, client *cloud.Client, stack *cloud.Stack, 
 		case named == "" && points[i].Complete():
 			return &points[i], nil
 		case named != "" && strings.HasSuffix(points[i].ARN, named) && !points[i].Complete():
-			return nil, &cloud.Error{What: fmt.Sprintf("recovery point %s is %s, and cannot be restored", points[i].ID(), points[i].Status), Next: "`berth backup list " + cloud.Flags(stack.Names) + "` shows the others"}
+			return nil, &cloud.Error{What: fmt.Sprintf("recovery point %s is %s, and cannot be restored", points[i].ID(), points[i].Status), Next: "`berth backup list " + stack.Flags() + "` shows the others"}
 		case named != "" && strings.HasSuffix(points[i].ARN, named):
 			return &points[i], nil
 		}
 	}
 	if named != "" {
-		return nil, &cloud.Error{What: fmt.Sprintf("the vault %s has no recovery point %.120q", stack.Vault(), named), Next: "`berth backup list " + cloud.Flags(stack.Names) + "` shows those that it has"}
+		return nil, &cloud.Error{What: fmt.Sprintf("the vault %s has no recovery point %.120q", stack.Vault(), named), Next: "`berth backup list " + stack.Flags() + "` shows those that it has"}
 	}
-	return nil, &cloud.Error{What: "the vault " + stack.Vault() + " has no recovery point that can be restored", Next: "`berth backup now " + cloud.Flags(stack.Names) + "` makes one"}
+	return nil, &cloud.Error{What: "the vault " + stack.Vault() + " has no recovery point that can be restored", Next: "`berth backup now " + stack.Flags() + "` makes one"}
 }
 
 // describePoint is a recovery point in a sentence.

@@ -68,7 +68,7 @@ func (b *BackupList) Run(ctx context.Context, stdio Stdio) error {
 		return writeJSON(stdio.Out, list)
 	}
 	if len(points) == 0 {
-		tell(stdio.Err, "the vault %s is empty; the first daily backup comes at 05:00 UTC, and `berth backup now %s` makes one at once", stack.Vault(), cloud.Flags(stack.Names))
+		tell(stdio.Err, "the vault %s is empty; the first daily backup comes at 05:00 UTC, and `berth backup now %s` makes one at once", stack.Vault(), stack.Flags())
 		return nil
 	}
 	return writePoints(stdio.Out, points, time.Now())

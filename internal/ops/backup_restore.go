@@ -138,7 +138,7 @@ func (b *BackupRestore) restoreAndCheck(ctx context.Context, d *drill, point *cl
 	}
 	tell(d.stdio.Err, "file system %s has %s that can be read", d.fileSystem, plural(found.Sessions, "session", "sessions"))
 	if err := d.client.CopyPolicy(ctx, d.stack.Outputs[contract.OutputFileSystemID], d.fileSystem); err != nil {
-		return nil, fmt.Errorf("%w; file system %s is restored and stays: `aws efs delete-file-system --file-system-id %s` deletes it", err, d.fileSystem, d.fileSystem)
+		return nil, fmt.Errorf("%w; file system %s is restored and stays: `aws efs delete-file-system --file-system-id %s%s` deletes it", err, d.fileSystem, d.fileSystem, d.client.RegionFlag())
 	}
 	return found, nil
 }
@@ -170,7 +170,7 @@ type switchover struct {
 // It returns the last backup's recovery point. An error says how to go on, or back.
 func (s *switchover) run(ctx context.Context) (last string, err error) {
 	desired := s.stack.Parameters[contract.ParamDesiredCount]
-	flags := cloud.Flags(s.stack.Names)
+	flags := s.stack.Flags()
 	if desired != "0" {
 		tell(s.stdio.Err, "stopping the agent; its sessions wait")
 		stop := map[string]string{contract.ParamDesiredCount: "0"}

@@ -155,7 +155,7 @@ func checkVPC(ctx context.Context, client *cloud.Client, parsed options.Options)
 		return "", err
 	}
 	if id == "" {
-		return "", &cloud.Error{What: "there is no default VPC in " + client.Region, Next: "give -c vpcId=new for a small one or -c vpcId=vpc-… for yours, or run `aws ec2 create-default-vpc`"}
+		return "", &cloud.Error{What: "there is no default VPC in " + client.Region, Next: "give -c vpcId=new for a small one or -c vpcId=vpc-… for yours, or run `aws ec2 create-default-vpc" + client.RegionFlag() + "`"}
 	}
 	return "the default VPC, " + id, nil
 }
@@ -182,7 +182,7 @@ func checkQuota(ctx context.Context, client *cloud.Client, parsed options.Option
 		return "", &cloud.Error{
 			Cause: errSmallQuota,
 			What:  fmt.Sprintf("Fargate %s may use %v vCPUs in %s, and the task takes %v", kind, limit, client.Region, wanted),
-			Next:  fmt.Sprintf("raise it: `aws service-quotas request-service-quota-increase --service-code fargate --quota-code %s --desired-value 16`", code),
+			Next:  fmt.Sprintf("raise it: `aws service-quotas request-service-quota-increase --service-code fargate --quota-code %s --desired-value 16%s`", code, client.RegionFlag()),
 		}
 	}
 	return fmt.Sprintf("Fargate %s may use %v vCPUs, and the task takes %v", kind, limit, wanted), nil

@@ -92,12 +92,12 @@ func (t *teardown) refuseWhileSessionsRun(ctx context.Context) error {
 		return nil
 	}
 	sessions, known, err := t.client.ActiveSessions(ctx, t.names, time.Now())
-	next := "wait for them (`berth ps " + cloud.Flags(t.names) + "`), or give --force, and they are cut off"
+	next := "wait for them (`berth ps " + t.client.Flags(t.names) + "`), or give --force, and they are cut off"
 	switch {
 	case err != nil:
 		return err
 	case !known:
-		return &cloud.Error{What: "the agent runs, and has not said in the last minutes how many sessions it has", Next: "`berth ps " + cloud.Flags(t.names) + "` asks it; --force deletes in any case"}
+		return &cloud.Error{What: "the agent runs, and has not said in the last minutes how many sessions it has", Next: "`berth ps " + t.client.Flags(t.names) + "` asks it; --force deletes in any case"}
 	case sessions > 0:
 		return &cloud.Error{What: plural(sessions, "session runs", "sessions run"), Next: next}
 	}
@@ -151,9 +151,9 @@ func (t *teardown) heldThings() (things []string) {
 
 // run deletes: what stands in the stack's way, the stack, and with --purge what stays behind.
 func (t *teardown) run(ctx context.Context, cdk *cloud.CDK) error {
-	again := "`berth down " + cloud.Flags(t.names) + "` goes on"
+	again := "`berth down " + t.client.Flags(t.names) + "` goes on"
 	if t.down.Purge {
-		again = "`berth down " + cloud.Flags(t.names) + " --purge` goes on"
+		again = "`berth down " + t.client.Flags(t.names) + " --purge` goes on"
 	}
 	steps := []func(context.Context) error{}
 	if t.stack != nil && t.keeps() {
@@ -328,7 +328,7 @@ func (t *teardown) left(ctx context.Context) error {
 	if dollars, ok := monthly(t.holds, t.client.Region); ok {
 		costs = fmt.Sprintf("What is left costs about %s a month.", money(dollars))
 	}
-	_, err = fmt.Fprintf(t.stdio.Out, "%s `berth up %s` takes it on again, `berth down %s --purge` deletes it.\n", costs, cloud.Flags(t.names), cloud.Flags(t.names))
+	_, err = fmt.Fprintf(t.stdio.Out, "%s `berth up %s` takes it on again, `berth down %s --purge` deletes it.\n", costs, t.client.Flags(t.names), t.client.Flags(t.names))
 	return err
 }
 

@@ -44,8 +44,8 @@ func (d *drill) restore(ctx context.Context, point *cloud.RecoveryPoint, token s
 	if err != nil {
 		return err
 	}
-	onward := fmt.Sprintf("restore job %s goes on in AWS and makes a file system that is paid for: `aws backup describe-restore-job --restore-job-id %s` names it, `aws efs delete-file-system` deletes it", id, id)
-	job, err := waitForJob(ctx, d.stdio, "restore", onward, func(ctx context.Context) (*cloud.Job, error) {
+	onward := fmt.Sprintf("restore job %s goes on in AWS and makes a file system that is paid for: `aws backup describe-restore-job --restore-job-id %s%s` names it, `aws efs delete-file-system` deletes it", id, id, d.client.RegionFlag())
+	job, err := waitForJob(ctx, d.stdio, d.client, "restore", onward, func(ctx context.Context) (*cloud.Job, error) {
 		job, err := d.client.RestoreJob(ctx, id)
 		if err == nil && job.Made != "" {
 			d.fileSystem = path.Base(job.Made)

@@ -70,7 +70,7 @@ func (v *EnvList) Run(ctx context.Context, stdio Stdio) error {
 		return writeJSON(stdio.Out, rows)
 	}
 	if len(rows) == 0 {
-		fmt.Fprintf(stdio.Err, "berth: there is no deployment in %s; `berth up --env dev` makes one\n", client.Region)
+		fmt.Fprintf(stdio.Err, "berth: there is no deployment in %s; `berth up --env dev%s` makes one\n", client.Region, client.RegionFlag())
 		return nil
 	}
 	table := tabwriter.NewWriter(stdio.Out, 0, 0, 2, ' ', 0)

@@ -21,11 +21,7 @@ func (t Target) flags() string {
 	if !t.inCloud() {
 		return ""
 	}
-	flags := " " + cloud.Flags(t.names())
-	if t.Region != "" {
-		flags += " --region " + t.Region
-	}
-	return flags
+	return " " + cloud.Flags(t.names(), t.Region)
 }
 
 // awayError is one of AWS's that means that the agent cannot be reached.
@@ -61,6 +57,11 @@ func (t Target) reach(ctx context.Context) (*api.Client, error) {
 	if err != nil {
 		return nil, away(err)
 	}
+	return reachStack(ctx, aws, stack)
+}
+
+// reachStack is reach where the stack has been looked at.
+func reachStack(ctx context.Context, aws *cloud.Client, stack *cloud.Stack) (*api.Client, error) {
 	token, err := aws.APIToken(ctx, stack)
 	if err != nil {
 		return nil, away(err)
@@ -81,8 +82,8 @@ func (t Target) reach(ctx context.Context) (*api.Client, error) {
 		Close:    way.Close,
 		Patience: reachPatience,
 		Where:    "in " + stack.Names.Stack(),
-		Next:     "`berth status" + t.flags() + "` says how it is",
-		Refused:  "its task was started with another one; `berth pause" + t.flags() + "` and `berth unpause" + t.flags() + "` start it with this one",
+		Next:     "`berth status " + stack.Flags() + "` says how it is",
+		Refused:  "its task was started with another one; `berth pause " + stack.Flags() + "` and `berth unpause " + stack.Flags() + "` start it with this one",
 	}), nil
 }
 

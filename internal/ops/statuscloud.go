@@ -66,7 +66,7 @@ func (s *Status) runCloud(ctx context.Context, stdio Stdio) error {
 		return err
 	}
 	status := d.status(ctx)
-	status.askAgent(ctx, s.Target)
+	status.askAgent(ctx, d)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -138,14 +138,14 @@ const agentTime = 30 * time.Second
 
 // askAgent asks the agent itself, through the tunnel. That it cannot be reached is told and is no problem: it may just be starting, and
 // a task that does not start is told of already. That AWS or the agent refuses is one.
-func (s *CloudStatus) askAgent(ctx context.Context, target Target) {
+func (s *CloudStatus) askAgent(ctx context.Context, d *deployment) {
 	if s.Service == nil || s.Service.Running == 0 {
 		s.AgentAway = "no task runs"
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, agentTime)
 	defer cancel()
-	client, err := target.reach(limited)
+	client, err := reachStack(limited, d.client, d.stack)
 	if err == nil {
 		defer client.Close()
 		s.Agent, err = client.Status(limited)

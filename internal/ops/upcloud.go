@@ -42,7 +42,7 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 	if err := d.findCDK(); err != nil {
 		return err
 	}
-	parsed, err := d.provision(ctx, given)
+	parsed, err := d.provision(ctx, stdio, given)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (d *deployment) answers(ctx context.Context, client *api.Client) error {
 }
 
 // provision sees that the stack is there and is what the options say, which it returns.
-func (d *deployment) provision(ctx context.Context, given map[string]string) (parsed options.Options, err error) {
+func (d *deployment) provision(ctx context.Context, stdio Stdio, given map[string]string) (parsed options.Options, err error) {
 	stack, err := d.settled(ctx)
 	if err != nil && !errors.Is(err, cloud.ErrNoStack) {
 		return parsed, err
@@ -144,7 +144,7 @@ func (d *deployment) provision(ctx context.Context, given map[string]string) (pa
 	}
 	with := cloud.With{Options: given}
 	if stack == nil {
-		if err := d.checkFirst(ctx, parsed); err != nil {
+		if err := d.checkFirst(ctx, stdio, parsed); err != nil {
 			return parsed, err
 		}
 		taken, err := d.adopt(ctx, parsed)
@@ -171,7 +171,11 @@ func (d *deployment) provision(ctx context.Context, given map[string]string) (pa
 }
 
 // checkFirst looks, before the first deployment, at what would fail minutes later.
-func (d *deployment) checkFirst(ctx context.Context, parsed options.Options) error {
+func (d *deployment) checkFirst(ctx context.Context, stdio Stdio, parsed options.Options) error {
+	// In production an earlier stack's repository may have the image, so that none has to be built.
+	if _, err := image.FindBuilder(ctx, stdio.Getenv); err != nil && !parsed.Production() {
+		return err
+	}
 	if _, err := checkVPC(ctx, d.client, parsed); err != nil {
 		return err
 	}
