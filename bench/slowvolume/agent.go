@@ -23,10 +23,11 @@ const sessionTime = 15 * time.Minute
 // agent is a berthd with a volume and an origin of its own: it would see the other's branches as new.
 type agent struct {
 	*harness.Agent
-	bench  *bench
-	name   string
-	repo   string
-	volume *slowfs.Volume // nil: it is a directory
+	bench   *bench
+	name    string
+	repo    string
+	origins int            // that were made for its sessions
+	volume  *slowfs.Volume // nil: it is a directory
 }
 
 // start starts a berthd. Where it works is on the local disk in any case.
@@ -73,6 +74,13 @@ func (a *agent) unmount() error {
 func (a *agent) session(ctx context.Context) (time.Duration, error) {
 	if a.bench.changes {
 		if err := run(ctx, "git", "-C", a.repo, "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "--allow-empty", "-m", "Go on"); err != nil {
+			return 0, err
+		}
+	}
+	if a.bench.clones {
+		a.origins++
+		a.repo = filepath.Join(filepath.Dir(a.repo), fmt.Sprintf("repository-%d", a.origins))
+		if err := run(ctx, "cp", "-a", a.bench.repo, a.repo); err != nil {
 			return 0, err
 		}
 	}

@@ -32,7 +32,7 @@ const target = 1.10
 type settings struct {
 	rounds, turns, messages, files int
 	delay, cached, think           time.Duration
-	flush, changes                 bool
+	flush, changes, clones         bool
 }
 
 // bench is what the measurements share.
@@ -56,6 +56,7 @@ func main() {
 	flag.DurationVar(&set.think, "think", time.Second, "how long the model takes for a reply")
 	flag.BoolVar(&set.flush, "flush", false, "have each closing of a file take longer, too, as if all had been written to")
 	flag.BoolVar(&set.changes, "changes", false, "commit something to the origin before each session, so that it has to fetch")
+	flag.BoolVar(&set.clones, "clones", false, "give each session an origin that is new to its agent, so that it has to clone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := measure(ctx, set)

@@ -71,7 +71,7 @@ func (c *captured) leaveOut(line string) { c.about.LeftOut = append(c.about.Left
 
 // remembered reads scratch's own refs.
 func (s *scratch) remembered(ctx context.Context) error {
-	s.base, s.last, s.lastTree = "", "", ""
+	s.base, s.baseTree, s.last, s.lastTree = "", "", "", ""
 	listing, err := s.git().run(ctx, "for-each-ref", "--format=%(refname) %(objectname) %(tree)", "refs/base", "refs/last")
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *scratch) remembered(ctx context.Context) error {
 		switch words := strings.Fields(line); {
 		case len(words) != 3:
 		case words[0] == "refs/base":
-			s.base = words[1]
+			s.base, s.baseTree = words[1], words[2]
 		case words[0] == "refs/last":
 			s.last, s.lastTree = words[1], words[2]
 		}

@@ -102,7 +102,7 @@ func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.store(ctx, s, place.ID, commit, last, &state{about: c.about, tree: c.tree, date: date}); err != nil {
+	if err := r.store(ctx, s, place.ID, commit, last, &state{about: c.about, tree: c.tree, date: date, base: s.baseTree}); err != nil {
 		return nil, err
 	}
 	if _, err := s.git().run(ctx, "update-ref", "refs/last", commit); err != nil && ctx.Err() == nil {

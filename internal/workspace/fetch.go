@@ -7,47 +7,105 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // What comes from an origin comes to local disk first, and is copied to the mirror: git opens, reads and syncs so many files that on
 // the volume it would be seconds.
 
+// cloned is a clone of an origin on local disk.
+type cloned struct {
+	dir  string // a repository, in a temporary directory of its own
+	tips []tip  // its branches and tags
+}
+
+// remove removes it; nil is none.
+func (c *cloned) remove() {
+	if c != nil {
+		_ = os.RemoveAll(filepath.Dir(c.dir)) // or whoever starts the agent does
+	}
+}
+
+// has reports whether it has all that some objects reach, as far as that is known; nil has nothing.
+func (c *cloned) has(oids []string) bool {
+	if c == nil {
+		return false
+	}
+	there := map[string]bool{}
+	for _, one := range c.tips {
+		there[one.oid], there[one.peeled] = true, true
+	}
+	return !slices.ContainsFunc(oids, func(oid string) bool { return !there[oid] })
+}
+
 // clone clones an origin: on local disk, for git would need thousands of operations on the volume, and then copies what came
 // of it.
-func (r *mirror) clone(ctx context.Context, from address, to string) error {
+func (r *mirror) clone(ctx context.Context, from address, to string) (*cloned, error) {
 	temporary, err := os.MkdirTemp(r.config.Temporary, "berth-clone-*")
+	if err != nil {
+		return nil, err
+	}
+	here := &cloned{dir: filepath.Join(temporary, "mirror.git")}
+	_, err = r.network(ctx, git{dir: "/", config: []string{"core.fsync=none", "pack.writeReverseIndex=false"}}, from, "clone", "--quiet", "--bare",
+		"--no-local", "--no-recurse-submodules", "--template=", "--", from.text, here.dir)
+	if err != nil {
+		err = &originError{err}
+	} else if here.tips, err = originTips(ctx, git{dir: "/", env: []string{"GIT_DIR=" + here.dir}}); err == nil {
+		// Git's own would name the origin, which is not looked for there, and be replaced by the next fetch.
+		config := (&mirror{path: here.dir}).format().config()
+		if err = os.WriteFile(filepath.Join(here.dir, "config"), []byte(config), 0o600); err == nil {
+			err = copyRepository(ctx, here.dir, to)
+		}
+	}
+	if err != nil {
+		here.remove()
+		return nil, err
+	}
+	return here, nil
+}
+
+// copyRepository copies a bare repository to an empty directory that nobody else knows of, synced. Directories without a file are
+// left out, but those that git, or we, take for granted.
+func copyRepository(ctx context.Context, from, to string) error {
+	made := map[string]bool{".": true}
+	enter := func(dir string) error {
+		if made[dir] {
+			return nil
+		}
+		made[dir] = true
+		return os.MkdirAll(filepath.Join(to, dir), 0o700)
+	}
+	err := errors.Join(enter(filepath.Join("objects", "pack")), enter("refs"))
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temporary)
-	here := filepath.Join(temporary, "mirror.git")
-	_, err = r.network(ctx, git{dir: "/", config: []string{"core.fsync=none"}}, from, "clone", "--quiet", "--bare", "--no-local", "--no-recurse-submodules",
-		"--template=", "--", from.text, here)
-	if err != nil {
-		return &originError{err}
-	}
-	return copyRepository(ctx, here, to)
-}
-
-// copyRepository copies a bare repository that nobody else knows of, synced.
-func copyRepository(ctx context.Context, from, to string) error {
-	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+	var copies errgroup.Group // side by side, for each waits for the volume again and again
+	err = filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		if err != nil {
+		if err != nil || entry.IsDir() {
 			return err
 		}
 		name, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
+		if err == nil {
+			err = enter(filepath.Dir(name))
 		}
-		if entry.IsDir() {
-			return os.Mkdir(filepath.Join(to, name), 0o700)
+		if err == nil {
+			copies.Go(func() error { return copySynced(path, filepath.Join(to, name)) })
 		}
-		return copySynced(path, filepath.Join(to, name))
+		return err
 	})
+	if err := errors.Join(err, copies.Wait()); err != nil {
+		return err
+	}
+	for dir := range made {
+		copies.Go(func() error { return syncDir(filepath.Join(to, dir)) })
+	}
+	return copies.Wait()
 }
 
 // copySynced copies a file to where there is none.
@@ -65,8 +123,20 @@ func copySynced(from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(writer, reader)
+	err = copyInLarge(writer, reader)
 	return errors.Join(err, writer.Sync(), writer.Close())
+}
+
+// copyInLarge copies in large pieces: each write is an operation on the volume.
+func copyInLarge(to io.Writer, from *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	const most = 1 << 20
+	// Files know better ways to be copied, which end in small pieces between file systems.
+	_, err = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, min(most, info.Size()+1)))
+	return err
 }
 
 // fetchInto fetches branches and tags into an existing mirror: into a repository on local disk that has the mirror's objects,
@@ -142,7 +212,7 @@ func (r *mirror) takePacks(from string) error {
 		return err
 	}
 	for _, pack := range packs {
-		if err := errors.Join(r.copyPack(pack), r.copyPack(strings.TrimSuffix(pack, ".pack")+".idx")); err != nil {
+		if err := r.copyPack(pack); err != nil {
 			return err
 		}
 	}

@@ -26,6 +26,8 @@ type mirror struct {
 	*Mirrors
 	path string
 	from string // its origin's address, for people; empty without one
+
+	local *cloned // what the mirror was just made from, as long as its caller is at it
 }
 
 // fetching is what the callers of one process know of each other's fetches of a mirror.
@@ -131,7 +133,7 @@ func (r *mirror) updateNow(ctx context.Context, from address) (*origin, error) {
 	}
 	return says, r.locked(ctx, func() error {
 		if !r.exists() {
-			return r.create(ctx, from)
+			return r.createFrom(ctx, from, says)
 		}
 		if err := r.mend(); err != nil {
 			return err
@@ -169,12 +171,16 @@ func (e *originError) Unwrap() error { return e.error }
 // create makes the mirror under another name, so that a crash leaves none that is half made. What a mirror that was
 // put aside had of sessions comes with it. The caller holds the lock.
 func (r *mirror) create(ctx context.Context, from address) error {
-	fresh, err := r.freshMirror(ctx, from)
+	unfinished, aside, err := r.beside()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(filepath.Dir(fresh))
-	if err := r.salvageAside(ctx, fresh); err != nil {
+	fresh, err := r.freshMirror(ctx, from, unfinished)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	if err := r.salvageAside(ctx, aside, fresh); err != nil {
 		return err
 	}
 	alone, err := r.use(ctx, true)
@@ -185,36 +191,70 @@ func (r *mirror) create(ctx context.Context, from address) error {
 	if _, err := os.Lstat(r.path); err == nil { // somebody's checkpoint was faster, or what is there is no mirror
 		return r.swap(ctx, fresh)
 	}
-	if err := os.Rename(fresh, r.path); err != nil {
+	if err := rename(fresh, r.path); err != nil {
 		return err
 	}
 	return syncDir(r.dir)
 }
 
-// freshMirror makes a mirror in a temporary directory of its own beside the others: a clone of the origin, or an
-// empty one without an origin.
-func (r *mirror) freshMirror(ctx context.Context, from address) (string, error) {
-	prefix := ".new-" + filepath.Base(r.base()) + "-"
-	if left, err := filepath.Glob(filepath.Join(r.dir, prefix+"*")); err == nil {
-		for _, dir := range left { // of somebody who was killed: we hold the lock
-			_ = os.RemoveAll(dir) // the next one tries again
+// createFrom is create for an origin that says what it has: if the clone has just that, nobody need look.
+func (r *mirror) createFrom(ctx context.Context, from address, says *origin) error {
+	if err := r.create(ctx, from); err != nil {
+		return err
+	}
+	r.mirrored(says, r.local.tips)
+	return nil
+}
+
+// freshPrefix begins the names of mirrors that are being made.
+func (r *mirror) freshPrefix() string { return ".new-" + filepath.Base(r.base()) + "-" }
+
+// beside lists what there is of the mirror beside it: those that were being made when somebody was killed, and those that were put aside. The
+// caller holds the lock.
+func (r *mirror) beside() (unfinished, aside []string, err error) {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, entry := range entries {
+		path := filepath.Join(r.dir, entry.Name())
+		switch {
+		case strings.HasPrefix(entry.Name(), r.freshPrefix()):
+			unfinished = append(unfinished, path)
+		case strings.HasPrefix(path, r.base()+asideInfix):
+			aside = append(aside, path)
 		}
 	}
-	temporary, err := os.MkdirTemp(r.dir, prefix)
+	return unfinished, aside, nil
+}
+
+// freshMirror makes a mirror beside the others, under a name that is none: a clone of the origin, or an empty one without an
+// origin. It removes those that are unfinished.
+func (r *mirror) freshMirror(ctx context.Context, from address, unfinished []string) (string, error) {
+	for _, dir := range unfinished {
+		_ = os.RemoveAll(dir) // the next one tries again
+	}
+	fresh, err := os.MkdirTemp(r.dir, r.freshPrefix())
 	if err != nil {
 		return "", err
 	}
-	fresh := filepath.Join(temporary, "mirror.git")
 	if from.text == "" {
 		_, err = git{dir: "/"}.run(ctx, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", fresh)
 	} else {
-		err = r.clone(ctx, from, fresh)
+		r.forgetLocal()
+		r.local, err = r.clone(ctx, from, fresh)
 	}
 	if err != nil {
-		_ = os.RemoveAll(temporary) // freshMirror tells of the other error
+		_ = os.RemoveAll(fresh) // freshMirror tells of the other error
 		return "", err
 	}
 	return fresh, nil
+}
+
+// forgetLocal is for whoever is done with what may have made the mirror.
+func (r *mirror) forgetLocal() {
+	r.local.remove()
+	r.local = nil
 }
 
 // ensure makes an empty mirror if there is none: for sessions without a repository, and for a checkpoint whose

@@ -130,9 +130,8 @@ func TestDamageIsRepaired(t *testing.T) {
 	from, commits := origin(t)
 	overwrite := func(name, text string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			mkdir(t, filepath.Dir(filepath.Join(dir, name)))
+			write(t, filepath.Join(dir, name), text)
 		}
 	}
 	remove := func(name string) func(t *testing.T, dir string) {

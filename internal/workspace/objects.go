@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"context"
+	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // git's names of objects
 	"crypto/sha256"
 	"encoding/hex"
@@ -50,17 +51,21 @@ func alternates(dirs ...string) string {
 
 // bare works on the mirror's objects alone, of which one is named. The repository around them is ours, on local disk: to find
 // the mirror's own configuration and refs, and that there is nothing else, is dozens of operations on the volume.
-func (r *mirror) bare(oid string) git {
+func (r *mirror) bare(oid string) git { return r.around(r.path, oid) }
+
+// around is bare, for any repository.
+func (r *mirror) around(repository, oid string) git {
+	whole := git{dir: "/", env: []string{"GIT_DIR=" + repository}}
 	dir := filepath.Join(r.config.Temporary, "around-"+string(formatOf(oid)))
 	if r.config.Temporary == "" {
-		return r.git()
+		return whole
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if makeBare(dir, formatOf(oid)) != nil {
-		return r.git()
+		return whole
 	}
-	return git{dir: "/", env: []string{"GIT_DIR=" + dir, "GIT_OBJECT_DIRECTORY=" + filepath.Join(r.path, "objects")}}
+	return git{dir: "/", env: []string{"GIT_DIR=" + dir, "GIT_OBJECT_DIRECTORY=" + filepath.Join(repository, "objects")}}
 }
 
 // makeBare makes an empty repository without objects, as little as git takes for one, if it is not there.
@@ -95,7 +100,8 @@ func (r *mirror) writeCommit(text string, as format) (string, error) {
 	} else if !errors.Is(err, os.ErrExist) {
 		return "", err
 	}
-	file, err := os.CreateTemp(dir, "tmp_obj_*") // git removes what is left under such a name
+	// Git removes what is left under such a name.
+	file, err := os.OpenFile(filepath.Join(dir, "tmp_obj_"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return "", err
 	}
@@ -106,9 +112,9 @@ func (r *mirror) writeCommit(text string, as format) (string, error) {
 	if err == nil {
 		_, err = file.Write(packed.Bytes())
 	}
-	err = errors.Join(err, file.Chmod(0o444), file.Sync(), file.Close())
+	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
-		err = os.Rename(file.Name(), path)
+		err = rename(file.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(file.Name()) // or it is removed later

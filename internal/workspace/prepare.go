@@ -45,6 +45,7 @@ func (m *Mirrors) Prepare(ctx context.Context, place Place) (base string, err er
 	if _, err := r.begin(ctx, place.ID); err != nil {
 		return "", explain(ctx, what, err)
 	}
+	defer r.forgetLocal()
 	says, err := r.update(ctx, from)
 	if err != nil {
 		if from.kind == local && ctx.Err() == nil && !isRepository(from.text) {
@@ -169,6 +170,9 @@ func (r *mirror) copyObjects(ctx context.Context, fresh *fresh, wanted []string)
 		return nil
 	}
 	source := r.bare(wanted[0])
+	if r.local.has(wanted) {
+		source = r.around(r.local.dir, wanted[0]) // rather than reading on the volume what was just copied there
+	}
 	source.stdin = strings.Join(wanted, "\n") + "\n"
 	return pipe(ctx, source, packObjects, fresh.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"})
 }

@@ -99,18 +99,25 @@ func (r *mirror) repair(ctx context.Context, from address) error {
 			return nil
 		}
 	}
-	fresh, err := r.freshMirror(ctx, from)
+	unfinished, _, err := r.beside()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(filepath.Dir(fresh))
+	fresh, err := r.freshMirror(ctx, from, unfinished)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
 	return r.swap(ctx, fresh)
 }
+
+// asideInfix comes between a mirror's name and a number, in the name of one that was put aside.
+const asideInfix = ".damaged-"
 
 // swap puts a fresh mirror in the place of one that is there, with the checkpoints that can be saved from it. If some
 // cannot, the old one stays beside it. The caller uses the mirror alone.
 func (r *mirror) swap(ctx context.Context, fresh string) error {
-	aside := fmt.Sprintf("%s.damaged-%d", r.base(), time.Now().UnixNano())
+	aside := fmt.Sprintf("%s%s%d", r.base(), asideInfix, time.Now().UnixNano())
 	lostRefs, err := r.salvage(ctx, r.path, fresh)
 	if err == nil {
 		err = markDamaged(fresh, lostRefs, aside)
@@ -135,12 +142,8 @@ func (r *mirror) swap(ctx context.Context, fresh string) error {
 }
 
 // salvageAside saves checkpoints from mirrors that were put aside, by somebody who then was killed.
-func (r *mirror) salvageAside(ctx context.Context, fresh string) error {
-	old, err := filepath.Glob(r.base() + ".damaged-*")
-	if err != nil {
-		return err
-	}
-	for _, dir := range old {
+func (r *mirror) salvageAside(ctx context.Context, aside []string, fresh string) error {
+	for _, dir := range aside {
 		lostRefs, err := r.salvage(ctx, dir, fresh)
 		if err == nil {
 			err = markDamaged(fresh, lostRefs, dir)

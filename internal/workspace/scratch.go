@@ -26,7 +26,7 @@ type scratch struct {
 	more    []string // of repositories within the tree
 	depth   int      // of repositories around it
 
-	base, last, lastTree string // what its refs say, once it was captured
+	base, baseTree, last, lastTree string // what its refs say, once it was captured
 
 	suspicious bool // something is broken: what refs lead to is looked at closely
 }

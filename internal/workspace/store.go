@@ -2,12 +2,15 @@ package workspace
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // store brings a commit and what it needs from scratch to the mirror, and makes it the session's checkpoint. Objects
@@ -156,30 +159,36 @@ func (r *mirror) storePack(ctx context.Context, s *scratch, commit string, has [
 	if err != nil || len(made) != 1 {
 		return fmt.Errorf("git made %d packs instead of one: %w", len(made), err)
 	}
-	// Git takes a pack for there when its index is.
-	index := strings.TrimSuffix(made[0], ".pack") + ".idx"
-	return errors.Join(r.copyPack(made[0]), r.copyPack(index))
+	return r.copyPack(made[0])
 }
 
-// copyPack copies a file to the mirror's packs, under another name until it is whole and synced.
-func (r *mirror) copyPack(path string) error {
-	from, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = from.Close() }() // it was only read
+// copyPack copies a pack and its index to the mirror, each under another name until it is whole and synced: side by side, but git takes
+// a pack for there when its index is, so that comes last.
+func (r *mirror) copyPack(pack string) error {
 	dir := filepath.Join(r.path, "objects", "pack")
-	to, err := os.CreateTemp(dir, "tmp_pack_*") // git, too, removes what is left under such a name
-	if err != nil {
-		return err
+	names := []string{pack, strings.TrimSuffix(pack, ".pack") + ".idx"}
+	temporary := make([]string, len(names))
+	var copies errgroup.Group
+	for i, name := range names {
+		temporary[i] = filepath.Join(dir, "tmp_pack_"+rand.Text()) // git, too, removes what is left under such a name
+		copies.Go(func() error { return copySynced(name, temporary[i]) })
 	}
-	_, err = io.Copy(to, from)
-	err = errors.Join(err, to.Chmod(0o444), to.Sync(), to.Close())
-	if err == nil {
-		err = os.Rename(to.Name(), filepath.Join(dir, filepath.Base(path)))
-	}
-	if err != nil {
-		_ = os.Remove(to.Name()) // or it is removed later
+	err := copies.Wait()
+	for i, name := range names {
+		if err == nil {
+			err = rename(temporary[i], filepath.Join(dir, filepath.Base(name)))
+		}
+		if err != nil {
+			_ = os.Remove(temporary[i]) // or it is removed later
+		}
 	}
 	return err
+}
+
+// rename is os.Rename, which asks the volume first whether a directory is in the way.
+func rename(from, to string) error {
+	if err := unix.Rename(from, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
 }

@@ -19,39 +19,40 @@ const (
 	unplugged = 20 * time.Millisecond // between two looks at pipes that were found: git opens them again and again
 )
 
-// unplug watches over git in the place's tree until stop is called.
+// unplug watches over git in the place's tree until stop is called. A fault that it meets with is for whoever calls that.
 func (s *scratch) unplug(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		var pipes []pipeIn
-		defer func() { forgetPipes(pipes) }()
-		look := time.NewTimer(plugged)
-		defer look.Stop()
-		var again <-chan time.Time
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-look.C:
-				forgetPipes(pipes)
-				pipes = append(pipesBelow(ctx, s.place.Tree, gitOpens), pipesBelow(ctx, s.place.Scratch, nil)...)
-				look.Reset(plugged)
-			case <-again:
-			}
-			for _, one := range pipes {
-				if ctx.Err() != nil {
-					return
-				}
-				one.open()
-			}
-			if again = nil; len(pipes) > 0 {
-				again = time.After(unplugged)
-			}
+	wait := meanwhile(func() error { s.watchPipes(ctx); return nil })
+	return func() { cancel(); _ = wait() }
+}
+
+// watchPipes looks after the place's pipes until ctx is done.
+func (s *scratch) watchPipes(ctx context.Context) {
+	var pipes []pipeIn
+	defer func() { forgetPipes(pipes) }()
+	look := time.NewTimer(plugged)
+	defer look.Stop()
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			forgetPipes(pipes)
+			pipes = append(pipesBelow(ctx, s.place.Tree, gitOpens), pipesBelow(ctx, s.place.Scratch, nil)...)
+			look.Reset(plugged)
+		case <-again:
 		}
-	}()
-	return func() { cancel(); <-done }
+		for _, one := range pipes {
+			if ctx.Err() != nil {
+				return
+			}
+			one.open()
+		}
+		if again = nil; len(pipes) > 0 {
+			again = time.After(unplugged)
+		}
+	}
 }
 
 // pipeIn is a pipe below a directory of a session's.

@@ -25,6 +25,7 @@ type state struct {
 	about about
 	tree  string // its files as git would commit them
 	date  string // of the checkpoint
+	base  string // the tree of about.Base, if that is known
 }
 
 // stateOf reads it, unless it is known.
@@ -71,9 +72,11 @@ func (r *mirror) workOf(ctx context.Context, id, checkpoint, base, title string)
 		return w, nil
 	}
 	for _, parent := range parents {
-		committed, err := r.bare(parent).line(ctx, "rev-parse", "--verify", "--end-of-options", parent+"^{tree}")
-		if err != nil {
-			return nil, err
+		committed := has.base
+		if committed == "" || parent != has.about.Base {
+			if committed, err = r.bare(parent).line(ctx, "rev-parse", "--verify", "--end-of-options", parent+"^{tree}"); err != nil {
+				return nil, err
+			}
 		}
 		if committed == has.tree {
 			w.commit, w.none = parent, parent == w.base

@@ -50,7 +50,7 @@ func (r *mirror) lockedRef(name string, write func(lock *os.File) error) error {
 		err = lock.Sync()
 	}
 	if err = errors.Join(err, lock.Close()); err == nil {
-		err = os.Rename(path+".lock", path)
+		err = rename(path+".lock", path)
 	}
 	if err != nil {
 		_ = os.Remove(path + ".lock") // the next one removes it
