@@ -112,7 +112,7 @@ func send(ctx context.Context, to Repository, request Request, builder Builder, 
 		return result, err
 	}
 	request.say("Compressing the image.")
-	packed, err := open(ctx, archive, directory)
+	packed, err := open(ctx, archive, directory, result.Built)
 	if err != nil {
 		return result, err
 	}

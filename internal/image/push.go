@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"os"
@@ -27,8 +28,9 @@ import (
 )
 
 // open reads an archive that a builder saved, and compresses its layers into files in a directory: each once, and always to the
-// same bytes, so that the registry knows the layers that it has.
-func open(ctx context.Context, archive, directory string) (v1.Image, error) {
+// same bytes, so that the registry knows the layers that it has. With ours, it leaves out what is different in two builds of the same
+// files; an image of somebody's own may need its times (Python's compiled files do).
+func open(ctx context.Context, archive, directory string, ours bool) (v1.Image, error) {
 	saved, err := tarball.ImageFromPath(archive, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read the image: %w", err)
@@ -41,11 +43,18 @@ func open(ctx context.Context, archive, directory string) (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the image's layers: %w", err)
 	}
+	copied := func(to io.Writer, from io.Reader) error {
+		_, err := io.Copy(to, from)
+		return err
+	}
+	if ours {
+		copied, config = timeless, timelessConfig(config)
+	}
 	packed := make([]v1.Layer, len(layers))
 	work, ctx := errgroup.WithContext(ctx)
 	for i, layer := range layers {
 		work.Go(func() (err error) {
-			packed[i], err = pack(ctx, layer, filepath.Join(directory, fmt.Sprintf("layer%d.tar.gz", i)))
+			packed[i], err = pack(ctx, layer, copied, filepath.Join(directory, fmt.Sprintf("layer%d.tar.gz", i)))
 			return err
 		})
 	}
@@ -56,6 +65,12 @@ func open(ctx context.Context, archive, directory string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	appended, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.RootFS = appended.RootFS
 	return mutate.ConfigFile(image, config)
 }
 
@@ -66,11 +81,7 @@ type packedLayer struct {
 	size           int64
 }
 
-func pack(ctx context.Context, layer v1.Layer, path string) (_ v1.Layer, err error) {
-	diffID, err := layer.DiffID()
-	if err != nil {
-		return nil, err
-	}
+func pack(ctx context.Context, layer v1.Layer, copied func(io.Writer, io.Reader) error, path string) (_ v1.Layer, err error) {
 	content, err := layer.Uncompressed()
 	if err != nil {
 		return nil, err
@@ -81,9 +92,9 @@ func pack(ctx context.Context, layer v1.Layer, path string) (_ v1.Layer, err err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	sum := sha256.New()
+	sum, unzipped := sha256.New(), sha256.New()
 	zip := gzip.NewWriter(io.MultiWriter(file, sum))
-	if _, err := io.Copy(zip, reader{ctx, content}); err != nil {
+	if err := copied(io.MultiWriter(zip, unzipped), reader{ctx, content}); err != nil {
 		return nil, err
 	}
 	if err := zip.Close(); err != nil {
@@ -93,8 +104,8 @@ func pack(ctx context.Context, layer v1.Layer, path string) (_ v1.Layer, err err
 	if err != nil {
 		return nil, err
 	}
-	digest := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	return partial.CompressedToLayer(&packedLayer{file: path, digest: digest, diffID: diffID, size: info.Size()})
+	hash := func(of hash.Hash) v1.Hash { return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(of.Sum(nil))} }
+	return partial.CompressedToLayer(&packedLayer{file: path, digest: hash(sum), diffID: hash(unzipped), size: info.Size()})
 }
 
 // reader ends with its context.
