@@ -73,7 +73,7 @@ var forTests = map[string][]string{
 	"berth/internal/cloud":   {"berth/internal/cloud/awstest"},
 	"berth/internal/ops":     {"berth/internal/cloud/awstest"},
 	"berth/internal/tunnel":  {"berth/internal/tunnel/ssmtest"},
-	"berth/e2e":              {"berth/internal/cloud/awstest", "berth/internal/contract"},
+	"berth/e2e":              {"berth/internal/cloud/awstest", "berth/internal/contract", "berth/internal/image"},
 	"berth/e2e/local":        {"berth/internal/scripted", "berth/internal/api", "berth/internal/contract"},
 	"berth/e2e/cloud":        {"berth/internal/cloud/awstest", "berth/internal/dockertest", "berth/internal/image", "berth/internal/scripted", "berth/internal/tunnel/ssmtest", "berth/internal/api", "berth/internal/contract"},
 	"berth/internal/claude":  {"berth/internal/scripted"},
