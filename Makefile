@@ -68,7 +68,7 @@ format: ## format the Go code
 	go tool -modfile=tools/go.mod gofumpt -w $$(git ls-files '*.go')
 
 .PHONY: release-check
-release-check: ## build the archives of a release, and test what is in them (the first run builds goreleaser: some minutes)
+release-check: setup ## build the archives of a release, and test what is in them (the first run builds goreleaser: some minutes)
 	go tool -modfile=tools/release.mod goreleaser check
 	go tool -modfile=tools/release.mod goreleaser release --snapshot --clean --parallelism 2
 	go vet -tags release ./e2e/release

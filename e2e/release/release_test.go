@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"debug/elf"
 	"debug/macho"
@@ -22,6 +23,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"berth/internal/cloud/awstest"
 )
 
 const dist = "../../dist"
@@ -142,6 +146,67 @@ func TestUnpacked(t *testing.T) {
 		if !strings.Contains(template, part) {
 			t.Errorf("the template of the unpacked CDK app has no %s", part)
 		}
+	}
+}
+
+// TestUnpackedDeploys deploys with what is in an archive, on an emulator of AWS, and takes it down again. There is no builder here, as far as
+// berth can see: `up` says so before it changes anything, and the rest works all the same.
+func TestUnpackedDeploys(t *testing.T) {
+	dir := unpack(t, runtime.GOOS+"_"+runtime.GOARCH)
+	checkout, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	emulator, err := awstest.StartEmulator(ctx, checkout, t.TempDir(), os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if said, err := emulator.Stop(); err != nil {
+			t.Errorf("the emulator: %v; it said:\n%s", err, said)
+		}
+	}()
+	// The pinned Node.js of the checkout is not the user's.
+	path := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(each string) bool { return strings.HasPrefix(each, checkout) })
+	u := user{t: t, dir: dir, env: []string{
+		"PATH=" + strings.Join(path, string(os.PathListSeparator)), "HOME=" + t.TempDir(), "AWS_ENDPOINT_URL=" + emulator.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
+		"AWS_EC2_METADATA_DISABLED=true", "DOCKER_HOST=unix://" + filepath.Join(dir, "none"), "BERTH_BUILDER=docker",
+	}}
+	u.says(0, "added", "npm", "ci", "--no-fund", "--no-audit")
+	u.says(0, "✓ CDK CLI", "sh", "-c", "bin/berth doctor --env dev; true")
+	u.says(1, "no program here can build an image", "bin/berth", "up", "--env", "dev")
+	u.says(1, "there is no stack claude-code-dev", "bin/berth", "status", "--env", "dev")
+	u.says(0, "EcrRepositoryUri", "npx", "cdk", "deploy", "--require-approval", "never", "-c", "logRetentionDays=3")
+	u.says(0, "Number of stacks with differences: 0", "bin/berth", "diff", "--env", "dev")
+	u.says(1, "no Anthropic key is set; next: `berth key set --env dev`", "bin/berth", "status", "--env", "dev")
+	u.says(0, "dev ", "bin/berth", "env", "list")
+	u.says(0, "Nothing is left of claude-code-dev.", "bin/berth", "down", "--env", "dev", "--yes")
+	u.says(0, "complete -o bashdefault -o default -C 'berth' berth", "bash", "-c", "source completions/berth.bash && complete -p berth")
+}
+
+// user is somebody who has unpacked an archive.
+type user struct {
+	t   *testing.T
+	dir string
+	env []string
+}
+
+// says checks how a command ends, and that it says something.
+func (u user) says(status int, want string, words ...string) {
+	u.t.Helper()
+	command := exec.CommandContext(u.t.Context(), words[0], words[1:]...)
+	command.Dir, command.Env = u.dir, u.env
+	if strings.ContainsRune(words[0], '/') {
+		command.Path = filepath.Join(u.dir, words[0])
+	}
+	text, err := command.CombinedOutput()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		u.t.Fatalf("%q: %v", words, err)
+	}
+	if command.ProcessState.ExitCode() != status || !strings.Contains(string(text), want) {
+		u.t.Fatalf("%q: exit status %d, want %d and %q:\n%s", words, command.ProcessState.ExitCode(), status, want, text)
 	}
 }
 
