@@ -3,6 +3,8 @@ package workspace
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // What a session left out, in whatever number, must not keep the agent from what it did not.
@@ -35,4 +37,21 @@ func TestAFaultMeanwhileIsTheWaitersOwn(t *testing.T) {
 		}
 	}()
 	t.Errorf("it ended with %v", wait())
+}
+
+// Nor must what watches over git while it looks at a tree.
+func TestAFaultOfTheWatcherIsTheWaitersOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var broken *scratch
+		stop := broken.unplug(t.Context())
+		time.Sleep(plugged)
+		synctest.Wait()
+		defer func() {
+			if recover() == nil {
+				t.Error("nobody learns of it")
+			}
+		}()
+		stop()
+	})
 }
