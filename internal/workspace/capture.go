@@ -33,6 +33,9 @@ func (s *scratch) capture(ctx context.Context) (*captured, error) {
 }
 
 func (s *scratch) captureIn(ctx context.Context, root *os.Root) (c *captured, err error) {
+	if s.depth == 0 {
+		s.listed.again()
+	}
 	s.findObjects()
 	s.more = nil
 	c = &captured{about: about{Version: aboutVersion, Gone: s.objects == ""}}

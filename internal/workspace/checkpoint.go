@@ -61,8 +61,11 @@ func (m *Mirrors) Checkpoint(ctx context.Context, place Place) (*api.Checkpoint,
 }
 
 func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, error) {
-	defer openScratch(place).unplug(ctx)()
-	s, c, err := r.captureAgain(ctx, place)
+	s := openScratch(place)
+	defer s.unplug(ctx)()
+	s.listed = r.listings.begin()
+	defer s.listed.done()
+	c, err := r.captureAgain(ctx, place, s)
 	if err != nil {
 		return nil, err
 	}
@@ -115,27 +118,31 @@ func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured)
 
 // captureAgain captures the state of a tree, and if that fails, which may be for what is left of a git that was killed,
 // once more with a new scratch.
-func (r *mirror) captureAgain(ctx context.Context, place Place) (*scratch, *captured, error) {
-	s := openScratch(place)
+func (r *mirror) captureAgain(ctx context.Context, place Place, s *scratch) (*captured, error) {
 	r.mu.Lock()
 	s.suspicious = r.suspects[place.Scratch]
 	r.mu.Unlock()
 	if s.there() {
 		c, err := s.capture(ctx)
-		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {
-			return s, c, err
+		if err == nil || final(ctx, err) {
+			return c, err
 		}
 		r.log.Warn("making a session's scratch anew", "session", place.ID, "err", err)
 	}
 	if err := r.newScratch(ctx, s); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c, err := s.capture(ctx)
-	if coded := new(api.Error); err != nil && ctx.Err() == nil && !errors.As(err, &coded) {
+	if err != nil && !final(ctx, err) {
 		s.suspicious = true
 		c, err = s.capture(ctx)
 	}
-	return s, c, err
+	return c, err
+}
+
+// final reports whether an error stays the same, however often it is tried.
+func final(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.As(err, new(*api.Error)) || errors.Is(err, errTooMuchListed)
 }
 
 // newScratch makes a scratch for a tree that has been handed over. Its index is empty: it reads every file once.

@@ -88,9 +88,11 @@ func (r *mirror) treeNow(ctx context.Context, place Place) (in git, tree string,
 	defer unlock()
 	s := openScratch(place)
 	defer s.unplug(ctx)()
+	s.listed = r.listings.begin()
+	defer s.listed.done()
 	if s.there() {
 		tree, nested, err = s.now(ctx)
-		if coded := new(api.Error); err == nil || ctx.Err() != nil || errors.As(err, &coded) {
+		if err == nil || final(ctx, err) {
 			return s.git(), tree, nested, err
 		}
 	}
@@ -110,6 +112,7 @@ func (s *scratch) now(ctx context.Context) (tree string, nested []string, err er
 	if _, err := objectStore(s.place.Tree); err != nil {
 		return "", nil, err
 	}
+	s.listed.again()
 	s.findObjects()
 	index := ""
 	found, err := s.files(ctx, root, s.stagedMeanwhile(ctx, &captured{}, &index))

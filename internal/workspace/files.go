@@ -248,7 +248,7 @@ func (s *scratch) converted(ctx context.Context, root *os.Root, staged []entry, 
 // describe finds what git does not keep: permissions, and directories without a file.
 func (s *scratch) describe(ctx context.Context, root *os.Root, entries []entry, found *files) error {
 	lister := s.git()
-	lister.most = 512 << 20
+	lister.most, lister.listed = mostListed, s.listed
 	listing, err := lister.run(ctx, "ls-files", "-z", "--others", "--directory", "--exclude-standard")
 	if err != nil {
 		return err

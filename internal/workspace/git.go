@@ -1,7 +1,6 @@
 package workspace
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +57,7 @@ type git struct {
 	to       io.Writer  // instead of keeping its output
 	files    []*os.File // that it has open, from 3 on
 	most     int        // bytes of output that are kept
+	listed   *listed    // what its output counts for
 }
 
 // maxOutput is how many bytes of git's output are kept, unless more are asked for.
@@ -144,6 +144,7 @@ func (g git) tool(ctx context.Context, what string, words ...string) (string, er
 	}
 	command.Env = append(append(command.Env, ourOwn...), g.env...)
 	stdout, stderr := &capped{most: maxOutput, strict: true}, &capped{most: 64 << 10}
+	stdout.take = func(count int) error { return g.listed.take(ctx, count) }
 	if g.most > 0 {
 		stdout.most = g.most
 	}
@@ -162,8 +163,8 @@ func (g git) tool(ctx context.Context, what string, words ...string) (string, er
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
-	case stdout.over:
-		return stdout.text.String(), errTooLong
+	case stdout.refused != nil:
+		return stdout.text.String(), stdout.refused
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fmt.Errorf("%s is not installed on the agent's machine: %w", words[0], err)
 	case err != nil:
@@ -222,20 +223,24 @@ func (g git) line(ctx context.Context, args ...string) (string, error) {
 
 // capped keeps the first bytes of what is written to it. A strict one ends the writer when there are more.
 type capped struct {
-	text   bytes.Buffer
-	most   int
-	strict bool
-	over   bool
+	text    strings.Builder
+	most    int
+	strict  bool
+	take    func(count int) error // asked before more is kept; nil if nobody is
+	refused error                 // why it keeps no more
 }
 
 func (c *capped) Write(p []byte) (int, error) {
 	kept := min(len(p), c.most-c.text.Len())
-	c.text.Write(p[:kept])
-	if kept < len(p) {
-		c.over = true
-		if c.strict {
-			return kept, errTooLong
+	if c.take != nil {
+		if c.refused = c.take(kept); c.refused != nil {
+			return 0, c.refused
 		}
+	}
+	c.text.Write(p[:kept])
+	if kept < len(p) && c.strict {
+		c.refused = errTooLong
+		return kept, c.refused
 	}
 	return len(p), nil
 }

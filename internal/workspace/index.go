@@ -22,7 +22,7 @@ const gitlink = "160000" // the mode of a submodule
 
 // list reads an index.
 func (s *scratch) list(ctx context.Context, g git) ([]entry, error) {
-	g.most = 512 << 20
+	g.most, g.listed = mostListed, s.listed
 	listing, err := g.run(ctx, "ls-files", "--stage", "-v", "-z")
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ type change struct {
 // look lists our index, and what is not as it has it, in one go.
 func (s *scratch) look(ctx context.Context, root *os.Root, found *files) (entries []entry, changed []change, err error) {
 	lister := s.git()
-	lister.most = 512 << 20
+	lister.most, lister.listed = mostListed, s.listed
 	listing, err := lister.run(ctx, "ls-files", "-t", "-z", "--stage", "--others", "--modified", "--deleted", "--exclude-standard")
 	if err != nil {
 		return nil, nil, err

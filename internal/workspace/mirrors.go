@@ -40,6 +40,8 @@ type Mirrors struct {
 	origins map[string]*fetched     // by path
 
 	suspects map[string]bool // scratch directories of trees whose repositories turned out to be broken
+
+	listings *listings
 }
 
 // Place is where a session works on local disk. The directories that Tree and Scratch lie in must not be
@@ -80,6 +82,7 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	return &Mirrors{
 		dir: dir, config: config, log: logger,
 		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, origins: map[string]*fetched{}, suspects: map[string]bool{},
+		listings: newListings(),
 	}
 }
 

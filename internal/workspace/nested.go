@@ -88,7 +88,7 @@ func (s *scratch) nestedOne(ctx context.Context, root *os.Root, dir string, c *c
 	sum := sha256.Sum256([]byte(dir))
 	place := s.place
 	place.Tree, place.Scratch = filepath.Join(s.place.Tree, dir), filepath.Join(s.place.Scratch, "nested", hex.EncodeToString(sum[:8]))
-	sub := &scratch{place: place, depth: s.depth + 1, suspicious: s.suspicious}
+	sub := &scratch{place: place, depth: s.depth + 1, suspicious: s.suspicious, listed: s.listed}
 	within, err := root.OpenRoot(dir)
 	if err != nil {
 		return err

@@ -29,6 +29,8 @@ type scratch struct {
 	base, baseTree, last, lastTree string // what its refs say, once it was captured
 
 	suspicious bool // something is broken: what refs lead to is looked at closely
+
+	listed *listed // of the checkpoint or diff that it is opened for
 }
 
 // rawAttributes keep git from converting anything.
