@@ -80,7 +80,7 @@ var forTests = map[string][]string{
 	"berth/internal/gateway": {"berth/internal/scripted"},
 	"berth/internal/daemon":  {"berth/internal/scripted"},
 	"berth/internal/cost":    {"berth/internal/cost/costtest"},
-	"berth/bench/slowvolume": {"berth/internal/workspace"},
+	"berth/bench/slowvolume": {"berth/internal/session", "berth/internal/workspace"},
 }
 
 // keptOut names what a program may not contain, however far down, and why.

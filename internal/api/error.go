@@ -42,6 +42,7 @@ const (
 	CodeConflict       Code = "conflict"         // 409: the session's state does not allow it
 	CodePromptTooLarge Code = "prompt_too_large" // 413
 	CodeStopping       Code = "stopping"         // 503: the agent is going down
+	CodeBusy           Code = "busy"             // 503, with Retry-After: it cannot be told for a moment
 	CodeVolume         Code = "volume_error"     // 507: the volume cannot be written
 	CodeInternal       Code = "internal"         // 500
 )

@@ -68,6 +68,8 @@ func (d *Daemon) Create(_ context.Context, task api.NewSession, key string) (acc
 	}
 	s, found, err := d.store.Create(task, uuid.NewString(), key)
 	switch {
+	case errors.Is(err, session.ErrUnseen):
+		return api.Session{}, false, api.Errorf(api.CodeBusy, "%v; send the request again in a moment, with the same key", err)
 	case errors.Is(err, session.ErrOtherTask):
 		return api.Session{}, false, api.Errorf(api.CodeConflict, "%v; use a new key for a new task", err)
 	case err != nil:

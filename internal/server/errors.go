@@ -33,6 +33,7 @@ var statuses = map[api.Code]int{
 	api.CodePromptTooLarge: http.StatusRequestEntityTooLarge,
 	api.CodeInternal:       http.StatusInternalServerError,
 	api.CodeStopping:       http.StatusServiceUnavailable,
+	api.CodeBusy:           http.StatusServiceUnavailable,
 	api.CodeVolume:         http.StatusInsufficientStorage,
 }
 
@@ -48,6 +49,17 @@ func (r *Refusal) Error() string { return r.Message }
 
 // GetStatus tells huma the HTTP status.
 func (r *Refusal) GetStatus() int { return r.status }
+
+// retryAfter is how many seconds a client should wait for what cannot be told for a moment.
+const retryAfter = "5"
+
+// GetHeaders tells huma what has to be in the answer's header.
+func (r *Refusal) GetHeaders() http.Header {
+	if r.Code == api.CodeBusy {
+		return http.Header{"Retry-After": {retryAfter}}
+	}
+	return nil
+}
 
 // refuse makes a refusal with the status of its code.
 func refuse(code api.Code, format string, args ...any) *Refusal {
@@ -107,7 +119,7 @@ func found(status int, message string, details []error) *Refusal {
 	}
 	code := api.CodeBadRequest
 	for candidate, its := range statuses {
-		if its == status {
+		if its == status && candidate != api.CodeBusy { // which is nothing that huma finds
 			code = candidate
 		}
 	}

@@ -215,6 +215,7 @@ func TestErrorsOfTheAgent(t *testing.T) {
 		{api.Errorf(api.CodeNotFound, "no such session"), 404, api.CodeNotFound},
 		{api.Errorf(api.CodeConflict, "it runs"), 409, api.CodeConflict},
 		{api.Errorf(api.CodeStopping, "going down"), 503, api.CodeStopping},
+		{api.Errorf(api.CodeBusy, "in a moment"), 503, api.CodeBusy},
 		{api.Errorf(api.CodeVolume, "disk full"), 507, api.CodeVolume},
 		{errors.Join(errors.New("outer"), api.Errorf(api.CodeBadRequest, "bad")), 400, api.CodeBadRequest},
 		{errors.New("boom\nwith a second line"), 500, api.CodeInternal},
@@ -224,6 +225,9 @@ func TestErrorsOfTheAgent(t *testing.T) {
 		w := answer(h, request("GET", "/v1/sessions/"+id, ""))
 		if got := refusal(t, w); w.Code != test.status || got.Code != test.code {
 			t.Errorf("%v: status %d, %+v; want %d, %s", test.err, w.Code, got, test.status, test.code)
+		}
+		if after := w.Header().Get("Retry-After"); (after != "") != (test.code == api.CodeBusy) {
+			t.Errorf("%v: Retry-After is %q", test.err, after)
 		}
 		if test.code == api.CodeInternal && !strings.Contains(logged.String(), "boom") {
 			t.Errorf("not in the log: %v", test.err)

@@ -19,6 +19,10 @@ import (
 // ErrOtherTask is wrapped by the error of Create for an idempotency key that another task has.
 var ErrOtherTask = errors.New("another task was handed in with this idempotency key")
 
+// ErrUnseen is wrapped by the error of Create for an idempotency key, or its session, that another daemon has just made, and that the
+// volume does not show here yet: an NFS client may remember for a minute that a name is not there.
+var ErrUnseen = errors.New("another agent is just making the session with this idempotency key")
+
 // Create accepts a task: when it returns, the session is on the disk, and queued. messageID is the UUID of its
 // first message. For a key that is not empty it makes one session only, whichever daemons of the volume are asked at the same time, and returns
 // that one again; found reports that it was there.
@@ -40,9 +44,11 @@ func (s *Store) Create(task api.NewSession, messageID, key string) (session *Ses
 	}}, api.Event{MessageID: messageID, Text: task.Prompt})
 	if key != "" && errors.Is(err, fs.ErrExist) {
 		// Another daemon was faster.
-		if session, _, err := s.keyed(key, id, sum); session != nil || err != nil {
-			return session, session != nil, err
+		s.lookAnew(sessionsDir)
+		if session, _, err = s.keyed(key, id, sum); session == nil && err == nil {
+			err = fmt.Errorf("%w: %s", ErrUnseen, id)
 		}
+		return session, session != nil, err
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("writing a new session: %w", err)
@@ -123,7 +129,7 @@ func (s *Store) keyed(key, id, sum string) (*Session, string, error) {
 	has, of, made := s.known(key), sum, false
 	if has == "" {
 		var err error
-		if has, of, made, err = bind(s.keyFile(key), id, sum); err == nil && made {
+		if has, of, made, err = s.bind(s.keyFile(key), id, sum); err == nil && made {
 			err = syncDir(s.path(keysDir))
 		}
 		if err != nil {
@@ -172,7 +178,7 @@ func (s *Store) whyBroken(id string) error {
 }
 
 // bind makes a key's link, if there is none, and returns what it leads to.
-func bind(link, id, sum string) (has, of string, made bool, err error) {
+func (s *Store) bind(link, id, sum string) (has, of string, made bool, err error) {
 	for range 3 {
 		if err = os.Symlink(id+"."+sum, link); err == nil {
 			return id, sum, true, nil
@@ -182,7 +188,10 @@ func bind(link, id, sum string) (has, of string, made bool, err error) {
 		}
 		var target string
 		if target, err = os.Readlink(link); errors.Is(err, fs.ErrNotExist) {
-			continue // its session was removed just now
+			// Its session was removed just now, or another daemon made it just now.
+			s.lookAnew(keysDir)
+			err = fmt.Errorf("%w: %s", ErrUnseen, link)
+			continue
 		}
 		if err != nil {
 			return "", "", false, err
@@ -194,6 +203,18 @@ func bind(link, id, sum string) (has, of string, made bool, err error) {
 		return has, of, false, nil
 	}
 	return "", "", false, err
+}
+
+// lookPrefix begins the names of what lookAnew makes.
+const lookPrefix = ".look."
+
+// lookAnew has the system forget what it remembers of a directory, above all which names are not in it: an NFS client does so when it has
+// changed it, others when they list it.
+func (s *Store) lookAnew(dir string) {
+	name := s.path(dir, lookPrefix+uuid.NewString())
+	_ = os.Mkdir(name, 0o700)
+	_ = os.Remove(name) // or load and sweepKeys do
+	_, _ = os.ReadDir(s.path(dir))
 }
 
 func (s *Store) keyFile(key string) string { return s.path(keysDir, keyName(key)) }
@@ -220,6 +241,10 @@ func (s *Store) sweepKeys() error {
 	s.mu.Unlock()
 	for _, entry := range entries {
 		if known[entry.Name()] {
+			continue
+		}
+		if strings.HasPrefix(entry.Name(), lookPrefix) {
+			_ = os.Remove(s.path(keysDir, entry.Name())) // it is tried again at the next start
 			continue
 		}
 		info, err := entry.Info()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -164,6 +165,9 @@ func (s *Store) load() error {
 	var readers errgroup.Group
 	readers.SetLimit(opened)
 	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), lookPrefix) {
+			_ = os.Remove(s.path(sessionsDir, entry.Name())) // whoever made it has done with it, or is killed
+		}
 		if _, err := uuid.Parse(entry.Name()); err != nil || !entry.IsDir() {
 			continue
 		}

@@ -8,6 +8,9 @@ import "github.com/hanwen/go-fuse/v2/fuse"
 
 func (s *slow) Lookup(cancel <-chan struct{}, header *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	s.wait(&header.Caller, "lookup")
+	if s.hides(header.NodeId, name) {
+		return fuse.ENOENT
+	}
 	return s.RawFileSystem.Lookup(cancel, header, name, out)
 }
 
@@ -28,7 +31,7 @@ func (s *slow) Mknod(cancel <-chan struct{}, input *fuse.MknodIn, name string, o
 
 func (s *slow) Mkdir(cancel <-chan struct{}, input *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	s.wait(&input.Caller, "mkdir")
-	return s.RawFileSystem.Mkdir(cancel, input, name, out)
+	return s.made(input.NodeId, s.RawFileSystem.Mkdir(cancel, input, name, out))
 }
 
 func (s *slow) Unlink(cancel <-chan struct{}, header *fuse.InHeader, name string) fuse.Status {
@@ -53,7 +56,7 @@ func (s *slow) Link(cancel <-chan struct{}, input *fuse.LinkIn, filename string,
 
 func (s *slow) Symlink(cancel <-chan struct{}, header *fuse.InHeader, pointedTo string, linkName string, out *fuse.EntryOut) fuse.Status {
 	s.wait(&header.Caller, "symlink")
-	return s.RawFileSystem.Symlink(cancel, header, pointedTo, linkName, out)
+	return s.made(header.NodeId, s.RawFileSystem.Symlink(cancel, header, pointedTo, linkName, out))
 }
 
 func (s *slow) Readlink(cancel <-chan struct{}, header *fuse.InHeader) ([]byte, fuse.Status) {
@@ -187,7 +190,7 @@ func (s *slow) Create(cancel <-chan struct{}, input *fuse.CreateIn, name string,
 	s.wait(&input.Caller, "create")
 	status := s.RawFileSystem.Create(cancel, input, name, out)
 	ask(&out.OpenOut)
-	return status
+	return s.made(input.NodeId, status)
 }
 
 func (s *slow) Open(cancel <-chan struct{}, input *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {

@@ -9,6 +9,7 @@ package slowfs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,7 +70,7 @@ func Mount(directory string, options Options) (*Volume, error) {
 		RawFileSystem: fs.NewNodeFS(root, &fs.Options{
 			EntryTimeout: &options.Cached, AttrTimeout: &options.Cached, NegativeTimeout: &options.Cached, NullPermissions: true,
 		}),
-		flush: options.Flush, delay: options.Delay, kinds: map[string]int{}, programs: map[string]int{},
+		flush: options.Flush, delay: options.Delay, kinds: map[string]int{}, programs: map[string]int{}, hidden: map[string]uint64{},
 	}
 	v.server, err = fuse.NewServer(v.slow, v.Path, &fuse.MountOptions{
 		DirectMountStrict: true, FsName: name, Name: name, AllowOther: true, // sessions have users of their own
@@ -109,6 +110,16 @@ func (v *Volume) Counts() (kinds, programs map[string]int) {
 	kinds, programs = v.slow.kinds, v.slow.programs
 	v.slow.kinds, v.slow.programs = map[string]int{}, map[string]int{}
 	return kinds, programs
+}
+
+// Hide has names be as if they were not there, but for whoever makes them: as a client of NFS has it that remembers so. As there, it is over
+// when something else is made in their directory.
+func (v *Volume) Hide(names ...string) {
+	v.slow.mu.Lock()
+	defer v.slow.mu.Unlock()
+	for _, name := range names {
+		v.slow.hidden[name] = 0
+	}
 }
 
 // SetDelay changes how much time is added to each operation from now on.
@@ -157,6 +168,28 @@ type slow struct {
 	mu              sync.Mutex
 	delay           time.Duration
 	kinds, programs map[string]int
+	hidden          map[string]uint64 // names, and the directory that they were looked for in
+}
+
+// hides reports whether a name is one that is not to be seen.
+func (s *slow) hides(directory uint64, name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, hidden := s.hidden[name]
+	if hidden {
+		s.hidden[name] = directory
+	}
+	return hidden
+}
+
+// made ends the hiding in a directory in which something was made.
+func (s *slow) made(directory uint64, status fuse.Status) fuse.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if status.Ok() {
+		maps.DeleteFunc(s.hidden, func(_ string, in uint64) bool { return in == directory })
+	}
+	return status
 }
 
 // wait counts an operation, and takes the time that is added to it.
