@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"berth/internal/api"
 )
 
 const (
@@ -33,6 +35,10 @@ const (
 //  2. removes the claims of earlier ones, by which those find out, and then their files that are to be renamed into place;
 //  3. puts copies in the places of the session's log and transcript;
 //  4. opens those, and sees that its own claim is still there: so nobody has come in between.
+//
+// No epoch has two claims, one after the other: an owner may have been stopped when it was about to remove its own, which it does by
+// name. So who has followed one that may be alive and lets go without an event of its own, by which the next one would know the epoch,
+// writes one.
 //
 // An owner that comes back from the dead has the old files open, and never opens them by name again: what it writes counts
 // nowhere, whenever it wakes, and it finds out as soon as it looks. What it wrote and synced while its claim was there is in
@@ -125,16 +131,29 @@ func (s *Session) letGo() {
 	if s.holders--; s.holders > 0 {
 		return
 	}
+	held := s.held()
+	marked := s.mark()
 	_ = s.log.rest() // what was promised is on the disk already
 	s.transcript.close()
-	held := s.held()
 	s.setClaim(nil)
+	if marked != nil {
+		held.giveUp()
+		return
+	}
 	if held.verify() != nil {
 		held.leave()
 		return
 	}
 	_ = os.Remove(filepath.Join(s.dir, leaseFile)) // what stays is found stale
 	_ = held.remove()                              // last: until then nobody else writes
+}
+
+// mark sees that the log has the epoch of an owner that is about to let go, if another one might claim it a second time.
+func (s *Session) mark() error {
+	if !s.unmarked || s.removed {
+		return nil
+	}
+	return s.append(api.Event{Type: api.EventNotice, Text: "this agent has taken the session over from one that did not answer, and let go of it"})
 }
 
 // acquire makes this daemon the session's owner.
@@ -179,6 +198,7 @@ func (s *Session) acquire() error {
 			}
 			continue
 		}
+		s.unmarked = current != nil && !current.Owner.dead(s.owner)
 		return s.enter(claimed, current != nil)
 	}
 	return &LeasedError{ID: s.ID(), Owner: "that is faster each time"}

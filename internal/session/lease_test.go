@@ -162,6 +162,37 @@ func TestWhoWasFollowedIsTold(t *testing.T) {
 	consistent(t, s)
 }
 
+// No epoch is claimed twice, though nothing was written in it: one that was followed may have been stopped just before it removed its
+// claim, by name, and must not remove another one's.
+func TestAnEpochIsClaimedOnce(t *testing.T) {
+	_, s := one(t)
+	release, err := s.Hold()
+	must(t, err)
+	zombie := s.held()
+	later := func() time.Time { return newClock().now().Add(2 * LeaseTime) }
+	second, err := open(s.dir, later, self())
+	must(t, err)
+	letGo, err := second.Hold()
+	must(t, err)
+	letGo()
+	third, err := open(s.dir, later, self())
+	must(t, err)
+	letGo, err = third.Hold()
+	must(t, err)
+	if epoch := third.held().epoch; epoch <= zombie.epoch+1 {
+		t.Errorf("the epoch %d is claimed after %d and one more", epoch, zombie.epoch)
+	}
+	must(t, os.Remove(filepath.Join(s.dir, leaseFile)))
+	must(t, zombie.remove())
+	fourth, err := open(s.dir, later, self())
+	must(t, err)
+	if _, err := fourth.Hold(); !errors.As(err, new(*LeasedError)) {
+		t.Errorf("a fourth one can have it: %v", err)
+	}
+	letGo()
+	release()
+}
+
 // Of many that want a session at once, one has it at a time, and every event is there once.
 func TestLeasesAreExclusive(t *testing.T) {
 	t.Parallel()

@@ -30,6 +30,7 @@ type Session struct {
 	transcript transcript
 	holders    int
 	removed    bool // it is no more
+	unmarked   bool // no event tells of the epoch that this daemon has claimed, and somebody may come back who had the one before
 
 	mu     sync.Mutex // held for moments: who asks how a session stands waits for no disk
 	record Record
@@ -239,6 +240,7 @@ func (s *Session) append(events ...api.Event) error {
 	}
 	after.noteLine(lines)
 	s.publish(after, false)
+	s.unmarked = false
 	if moved {
 		// The log has it; a snapshot that cannot be written now is only older.
 		_ = s.save()
