@@ -22,19 +22,20 @@ import (
 	"berth/internal/contract"
 )
 
-// KeySet reports whether the Anthropic key has been set.
-func (c *Client) KeySet(ctx context.Context, stack *Stack) (bool, error) {
-	set, _, err := c.Key(ctx, stack)
-	return set, err
+// Key is what is known of the Anthropic key without the key.
+type Key struct {
+	Set     bool
+	Version string    // of its secret
+	Since   time.Time // when that version was made
 }
 
 // Key reports whether the Anthropic key has been set, and which version of its secret is the present one.
-func (c *Client) Key(ctx context.Context, stack *Stack) (set bool, version string, err error) {
+func (c *Client) Key(ctx context.Context, stack *Stack) (Key, error) {
 	answer, err := c.Secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(stack.Outputs[contract.OutputAPIKeySecretARN])})
 	if err != nil {
-		return false, "", Explain(err)
+		return Key{}, Explain(err)
 	}
-	return aws.ToString(answer.SecretString) != contract.SecretNotSet, aws.ToString(answer.VersionId), nil
+	return Key{aws.ToString(answer.SecretString) != contract.SecretNotSet, aws.ToString(answer.VersionId), aws.ToTime(answer.CreatedDate)}, nil
 }
 
 // SetKey puts the Anthropic key into its secret. The tasks read it when they start.
@@ -43,11 +44,15 @@ func (c *Client) SetKey(ctx context.Context, stack *Stack, key string) error {
 	return Explain(err)
 }
 
-// Restart has the service replace its task by one of the same definition.
-func (c *Client) Restart(ctx context.Context, stack *Stack) error {
+// Restart has the service replace its task by one of the same definition. It returns the id of the deployment that does so: what ECS answers
+// in the next seconds may still be of before.
+func (c *Client) Restart(ctx context.Context, stack *Stack) (deployment string, err error) {
 	cluster, service := stack.clusterAndService()
-	_, err := c.ECS.UpdateService(ctx, &ecs.UpdateServiceInput{Cluster: &cluster, Service: &service, ForceNewDeployment: true})
-	return Explain(err)
+	answer, err := c.ECS.UpdateService(ctx, &ecs.UpdateServiceInput{Cluster: &cluster, Service: &service, ForceNewDeployment: true})
+	if err != nil || answer.Service == nil {
+		return "", Explain(err)
+	}
+	return toService(answer.Service).Primary().ID, nil
 }
 
 // Image is an image in the stack's repository.
@@ -64,11 +69,14 @@ func (s *Stack) repository() string {
 	return uri[strings.Index(uri, "/")+1:]
 }
 
-// Images lists the repository's images, the newest first.
+// Images lists the repository's images, the newest first; one that is not there has none.
 func (c *Client) Images(ctx context.Context, stack *Stack) (images []Image, err error) {
 	pages := ecr.NewDescribeImagesPaginator(c.ECR, &ecr.DescribeImagesInput{RepositoryName: aws.String(stack.repository())})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
+		if missing := new(ecrtypes.RepositoryNotFoundException); errors.As(err, &missing) {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, Explain(err)
 		}

@@ -125,7 +125,7 @@ func TestProblem(t *testing.T) {
 	for status, want := range map[string]string{
 		"CREATE_COMPLETE": "", "UPDATE_ROLLBACK_COMPLETE": "",
 		"ROLLBACK_COMPLETE": "`berth down --env dev`, then `berth up --env dev`", "UPDATE_ROLLBACK_FAILED": "continue-update-rollback --stack-name claude-code-dev",
-		"DELETE_FAILED": "`berth down --env dev`", "UPDATE_IN_PROGRESS": "somebody is at work on it", "REVIEW_IN_PROGRESS": "delete-stack",
+		"DELETE_FAILED": "`berth down --env dev`", "UPDATE_IN_PROGRESS": "somebody is at work on it", "REVIEW_IN_PROGRESS": "`berth up --env dev` goes on",
 		"UPDATE_FAILED": "rollback-stack", "ODD": "console",
 	} {
 		err := (&Stack{Names: dev, Status: status}).Problem()

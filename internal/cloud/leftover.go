@@ -118,7 +118,8 @@ func (c *Client) DeleteSecret(ctx context.Context, name string) error {
 	return Explain(err)
 }
 
-// Scale has the service run so many tasks. Only before the stack goes: CloudFormation does not know of it.
+// Scale has the service run so many tasks, of which CloudFormation does not know: before the stack goes, or where somebody has set
+// another number than the stack's.
 func (c *Client) Scale(ctx context.Context, stack *Stack, tasks int32) error {
 	cluster, service := stack.clusterAndService()
 	_, err := c.ECS.UpdateService(ctx, &ecs.UpdateServiceInput{Cluster: &cluster, Service: &service, DesiredCount: &tasks})

@@ -3,8 +3,10 @@ package cloud
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,8 +22,8 @@ type Service struct {
 	Status                    string // ACTIVE, DRAINING or INACTIVE; empty: there is none
 	Desired, Running, Pending int
 	TaskDefinition            string
-	Deployments               []Deployment // the primary one first
-	Events                    []Event      // the newest first
+	Deployments               []Deployment
+	Events                    []Event // the newest first
 }
 
 // Deployment is a roll-out of a task definition.
@@ -44,17 +46,43 @@ func (s *Service) Steady() bool {
 		(s.Deployments[0].State == "" || s.Deployments[0].State == string(types.DeploymentRolloutStateCompleted))
 }
 
-// Service describes the service.
+// Primary is the deployment that the service is to come to.
+func (s *Service) Primary() Deployment {
+	for _, each := range s.Deployments {
+		if each.Status == "PRIMARY" {
+			return each
+		}
+	}
+	return Deployment{}
+}
+
+// noService reports whether an error says that there is no cluster, or no service in it: half of a deletion has passed.
+func noService(err error) bool {
+	var cluster *types.ClusterNotFoundException
+	var service *types.ServiceNotFoundException
+	return errors.As(err, &cluster) || errors.As(err, &service)
+}
+
+// WrongCount is how many tasks the stack says that its service is to run, and whether the service was set to another number.
+func (s *Stack) WrongCount(service *Service) (wanted int, differs bool) {
+	wanted, err := strconv.Atoi(s.Parameters[contract.ParamDesiredCount])
+	return wanted, err == nil && service.Status == "ACTIVE" && service.Desired != wanted
+}
+
+// Service describes the service. One that is not there, or its cluster, is one without tasks.
 func (c *Client) Service(ctx context.Context, stack *Stack) (*Service, error) {
 	cluster, name := stack.clusterAndService()
 	answer, err := c.ECS.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: &cluster, Services: []string{name}})
+	if noService(err) || err == nil && len(answer.Services) == 0 {
+		return &Service{}, nil
+	}
 	if err != nil {
 		return nil, Explain(err)
 	}
-	if len(answer.Services) == 0 {
-		return &Service{}, nil
-	}
-	from := answer.Services[0]
+	return toService(&answer.Services[0]), nil
+}
+
+func toService(from *types.Service) *Service {
 	s := &Service{
 		Status: aws.ToString(from.Status), Desired: int(from.DesiredCount), Running: int(from.RunningCount), Pending: int(from.PendingCount),
 		TaskDefinition: aws.ToString(from.TaskDefinition),
@@ -69,7 +97,7 @@ func (c *Client) Service(ctx context.Context, stack *Stack) (*Service, error) {
 	for _, each := range from.Events {
 		s.Events = append(s.Events, Event{aws.ToString(each.Id), aws.ToString(each.Message), aws.ToTime(each.CreatedAt)})
 	}
-	return s, nil
+	return s
 }
 
 // clusterAndService are the outputs' names, or where there are no outputs yet the contract's.
@@ -81,7 +109,7 @@ func (s *Stack) clusterAndService() (cluster, service string) {
 type Task struct {
 	ARN, ID, TaskDefinition string
 	Status, Desired, Health string
-	Started, Stopped        time.Time
+	Made, Started, Stopped  time.Time
 	RuntimeID               string // of the container: what the target of a Session Manager session ends with
 	Image, Digest           string
 
@@ -124,6 +152,9 @@ func (c *Client) Tasks(ctx context.Context, stack *Stack) ([]Task, error) {
 		pages := ecs.NewListTasksPaginator(c.ECS, &ecs.ListTasksInput{Cluster: &cluster, ServiceName: &service, DesiredStatus: desired})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
+			if noService(err) {
+				return nil, nil
+			}
 			if err != nil {
 				return nil, Explain(err)
 			}
@@ -152,7 +183,7 @@ func (c *Client) Tasks(ctx context.Context, stack *Stack) ([]Task, error) {
 func toTask(from *types.Task) Task {
 	t := Task{
 		ARN: aws.ToString(from.TaskArn), TaskDefinition: aws.ToString(from.TaskDefinitionArn), Status: aws.ToString(from.LastStatus), Desired: aws.ToString(from.DesiredStatus),
-		Health: string(from.HealthStatus), Started: aws.ToTime(from.StartedAt), Stopped: aws.ToTime(from.StoppedAt),
+		Health: string(from.HealthStatus), Made: aws.ToTime(from.CreatedAt), Started: aws.ToTime(from.StartedAt), Stopped: aws.ToTime(from.StoppedAt),
 		StopCode: string(from.StopCode), StoppedReason: aws.ToString(from.StoppedReason),
 	}
 	t.ID = t.ARN[strings.LastIndex(t.ARN, "/")+1:]

@@ -115,11 +115,16 @@ func (c *Client) Stacks(ctx context.Context) ([]*Stack, error) {
 }
 
 // InProgress reports whether CloudFormation is at work on the stack.
-func (s *Stack) InProgress() bool { return strings.HasSuffix(s.Status, "_IN_PROGRESS") }
+func (s *Stack) InProgress() bool {
+	return strings.HasSuffix(s.Status, "_IN_PROGRESS") && !s.InReview()
+}
 
-// Healthy reports whether the stack can be used and updated.
+// InReview reports whether there is nothing yet but a change set that would make the stack.
+func (s *Stack) InReview() bool { return s.Status == "REVIEW_IN_PROGRESS" }
+
+// Healthy reports whether the stack can be used; while CloudFormation cleans up after an update, it cannot be updated yet.
 func (s *Stack) Healthy() bool {
-	return slices.Contains([]string{"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE"}, s.Status)
+	return slices.Contains([]string{"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}, s.Status)
 }
 
 // Problem says what stands in the way of updating the stack, and the call that takes it away; nil if nothing does.
@@ -141,8 +146,8 @@ func (s *Stack) Problem() error {
 		return &Error{What: what, Next: fmt.Sprintf("`aws cloudformation rollback-stack --stack-name %s`, then the same command again", named)}
 	case s.Status == "DELETE_FAILED":
 		return &Error{What: what, Next: fmt.Sprintf("`berth down %s` deletes what is left, in the order that works", s.Flags())}
-	case s.Status == "REVIEW_IN_PROGRESS":
-		return &Error{What: what + ": a change set waits, and nothing is deployed", Next: fmt.Sprintf("`aws cloudformation delete-stack --stack-name %s`, then `berth up %s`", named, s.Flags())}
+	case s.InReview():
+		return &Error{What: what + ": a change set was made and not executed, and nothing is deployed", Next: fmt.Sprintf("`berth up %s` goes on", s.Flags())}
 	case s.InProgress():
 		return &Error{What: what + ": somebody is at work on it", Next: fmt.Sprintf("wait for `aws cloudformation describe-stacks --stack-name %s` to show another state, then run the same command again", named)}
 	}

@@ -26,7 +26,9 @@ type deployment struct {
 	said     io.Writer     // standard error
 	every    time.Duration // between two looks while something is waited for
 
-	changed bool // this run has changed what runs
+	changed  bool      // this run has changed what runs
+	awaited  string    // the id of the deployment that is waited for, where this run has started one
+	keySince time.Time // since when the key is set that tasks are to have; zero: whichever they have
 }
 
 // envPoll is how many seconds pass between two looks at AWS while something is waited for.
@@ -103,6 +105,13 @@ func (d *deployment) change(ctx context.Context, parameters map[string]string) e
 	return d.refresh(ctx)
 }
 
+// restart has the service replace its task, for steady to wait for.
+func (d *deployment) restart(ctx context.Context) (err error) {
+	d.changed = true
+	d.awaited, err = d.client.Restart(ctx, d.stack)
+	return err
+}
+
 // clockSkew is how much this machine's clock may be ahead of AWS's.
 const clockSkew = 2 * time.Second
 
@@ -165,147 +174,6 @@ func (d *deployment) autopsy(ctx context.Context, task cloud.Task) (why, next st
 	return why, next
 }
 
-// watch tells what the service does until it is called off, and returns a task that failed meanwhile, if any did.
-// It only tells: when AWS does not answer, it is silent.
-func (d *deployment) watch(ctx context.Context) (end func() *cloud.Task) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan *cloud.Task, 1)
-	teller := d.newTeller()
-	go func() {
-		ticker := time.NewTicker(d.every)
-		defer ticker.Stop()
-		var failed *cloud.Task
-		for {
-			select {
-			case <-ctx.Done():
-				done <- failed
-				return
-			case <-ticker.C:
-				if d.stack == nil {
-					continue
-				}
-				if service, err := d.client.Service(ctx, d.stack); err == nil {
-					teller.service(service)
-				}
-				if tasks, err := d.client.Tasks(ctx, d.stack); err == nil {
-					if task := teller.tasks(tasks); task != nil {
-						failed = task
-					}
-				}
-			}
-		}
-	}()
-	return func() *cloud.Task {
-		cancel()
-		return <-done
-	}
-}
-
-// teller says each thing about a service once.
-type teller struct {
-	d       *deployment
-	since   time.Time
-	told    map[string]bool
-	counted string
-}
-
-func (d *deployment) newTeller() *teller {
-	return &teller{d: d, since: time.Now().Add(-clockSkew), told: map[string]bool{}}
-}
-
-func (t *teller) service(service *cloud.Service) {
-	for _, event := range slices.Backward(service.Events) {
-		if event.Time.After(t.since) && !t.told[event.ID] {
-			t.told[event.ID] = true
-			t.d.say("%s", event.Message)
-		}
-	}
-	counted := fmt.Sprintf("tasks: %d wanted, %d running, %d pending", service.Desired, service.Running, service.Pending)
-	if counted != t.counted {
-		t.counted = counted
-		t.d.say("%s", counted)
-	}
-}
-
-// tasks tells of tasks that failed, and returns the newest of them.
-func (t *teller) tasks(tasks []cloud.Task) (failed *cloud.Task) {
-	for i, task := range tasks {
-		if !failedTask(task) || !task.Stopped.After(t.since) {
-			continue
-		}
-		if failed == nil {
-			failed = &tasks[i]
-		}
-		if !t.told[task.ARN] {
-			t.told[task.ARN] = true
-			t.d.say("task %s stopped: %s", shortID(task.ID), task.Why())
-		}
-	}
-	return failed
-}
-
-// outage is how many looks in a row may fail before a wait gives up.
-const outage = 5
-
-// steady waits until the service has the tasks it is to have. A task that ends by itself, a deployment that was rolled back, and
-// the end of the time are failures, each with its reason.
-func (d *deployment) steady(ctx context.Context, limit time.Duration) error {
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	teller, missed := d.newTeller(), 0
-	var failed *cloud.Task
-	err := until(limited, d.every, func(ctx context.Context) (bool, error) {
-		service, err := d.client.Service(ctx, d.stack)
-		var tasks []cloud.Task
-		if err == nil {
-			tasks, err = d.client.Tasks(ctx, d.stack)
-		}
-		if err != nil {
-			if missed++; missed >= outage || errors.Is(err, cloud.ErrDenied) || errors.Is(err, cloud.ErrExpired) {
-				return false, err
-			}
-			if ctx.Err() == nil {
-				d.say("AWS did not answer, and is asked again: %v", err)
-			}
-			return false, nil
-		}
-		missed = 0
-		teller.service(service)
-		if task := teller.tasks(tasks); task != nil {
-			failed = task
-		}
-		return d.judge(ctx, service, failed)
-	})
-	switch {
-	case ctx.Err() != nil:
-		return d.interrupted()
-	case limited.Err() == nil:
-		return err
-	case failed != nil:
-		return d.taskFailed(ctx, *failed)
-	}
-	return &cloud.Error{What: fmt.Sprintf("the service %s is not steady after %s", d.names.Stack(), limit), Next: fmt.Sprintf("`berth status %s` shows how it is; `berth up %s` waits on", d.flags(), d.flags())}
-}
-
-// judge reports whether a service is as it should be, and why it will not be.
-func (d *deployment) judge(ctx context.Context, service *cloud.Service, failed *cloud.Task) (done bool, err error) {
-	if len(service.Deployments) > 0 && service.Deployments[0].State == "FAILED" || len(service.Deployments) > 1 && service.Deployments[1].State == "FAILED" {
-		if failed != nil {
-			return false, d.taskFailed(ctx, *failed)
-		}
-		return false, &cloud.Error{What: "the deployment was rolled back: " + service.Deployments[0].Reason, Next: fmt.Sprintf("`berth logs %s` has the last words of its tasks", d.flags())}
-	}
-	if failed != nil && service.Running < service.Desired {
-		return false, d.taskFailed(ctx, *failed)
-	}
-	return service.Steady(), nil
-}
-
-func (d *deployment) taskFailed(ctx context.Context, task cloud.Task) error {
-	why, next := d.autopsy(ctx, task)
-	return &cloud.Error{What: why, Next: next}
-}
-
 // orInterrupted replaces what a call says of being called off by what a person needs to know then.
 func (d *deployment) orInterrupted(ctx context.Context, err *error) {
 	var told *interruptedError
@@ -314,7 +182,7 @@ func (d *deployment) orInterrupted(ctx context.Context, err *error) {
 	}
 }
 
-// interrupted is how a wait ends at Ctrl-C: what it waits for goes on.
+// interrupted is how a verb ends at Ctrl-C: what it has AWS do goes on.
 func (d *deployment) interrupted() error {
-	return &interruptedError{"interrupted; AWS goes on with it: `berth status " + d.flags() + "` shows how it is, and the same command goes on from there"}
+	return &interruptedError{"interrupted; what AWS has begun goes on: `berth status " + d.flags() + "` shows how it is, and the same command goes on from there"}
 }

@@ -67,6 +67,11 @@ func (d *deployment) rollOut(ctx context.Context, parameters map[string]string, 
 		changed = changed || d.stack.Parameters[name] != value
 	}
 	if changed {
+		if d.stack.InProgress() { // it cleans up after the last update
+			if _, err := d.settled(ctx); err != nil {
+				return err
+			}
+		}
 		if err := d.change(ctx, parameters); err != nil {
 			return err
 		}

@@ -67,13 +67,11 @@ func (t *teardown) cdk() (*cloud.CDK, error) {
 
 // look finds out what there is.
 func (t *teardown) look(ctx context.Context) (err error) {
-	t.stack, err = t.client.Stack(ctx, t.names)
+	t.stack, err = waitForStack(ctx, t.client, t.names, pollEvery(t.stdio.Getenv), func(format string, args ...any) { tell(t.stdio.Err, format, args...) })
 	if errors.Is(err, cloud.ErrNoStack) {
 		t.stack = nil
 	} else if err != nil {
 		return err
-	} else if t.stack.InProgress() {
-		return t.stack.Problem()
 	}
 	t.holds, err = t.client.Holds(ctx, t.names)
 	return err

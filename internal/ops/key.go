@@ -62,7 +62,7 @@ func (v *KeySet) Run(ctx context.Context, stdio Stdio) (err error) {
 		_, err := fmt.Fprintln(stdio.Out, "The key is set; the next task starts with it.")
 		return err
 	}
-	if err := d.client.Restart(ctx, d.stack); err != nil {
+	if err := d.restart(ctx); err != nil {
 		return fmt.Errorf("the key is set, but the running task does not have it yet: %w", err)
 	}
 	if err := d.steady(ctx, v.Timeout); err != nil {

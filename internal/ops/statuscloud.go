@@ -109,11 +109,11 @@ func (d *deployment) status(ctx context.Context) *CloudStatus {
 		}
 		s.InRegistry = &there
 	}
-	set, version, err := d.client.Key(ctx, d.stack)
+	key, err := d.client.Key(ctx, d.stack)
 	problem(err)
 	if err == nil {
-		s.KeySet, s.KeyVersion = &set, version
-		if !set {
+		s.KeySet, s.KeyVersion = &key.Set, key.Version
+		if !key.Set {
 			problem(&cloud.Error{What: "no Anthropic key is set", Next: "`berth key set " + d.flags() + "`"})
 		}
 	}
@@ -171,9 +171,12 @@ func (d *deployment) serviceStatus(ctx context.Context, s *CloudStatus, problem 
 	if err != nil {
 		return
 	}
-	s.Service = &serviceStatus{Status: service.Status, Desired: service.Desired, Running: service.Running, Pending: service.Pending, Steady: service.Steady()}
-	if len(service.Deployments) > 0 {
-		s.Service.Rollout = service.Deployments[0].State
+	s.Service = &serviceStatus{Status: service.Status, Desired: service.Desired, Running: service.Running, Pending: service.Pending, Rollout: service.Primary().State, Steady: service.Steady()}
+	if wanted, differs := d.stack.WrongCount(service); differs && !d.stack.InProgress() {
+		problem(&cloud.Error{
+			What: fmt.Sprintf("the service was set to %s beside the stack, which says %d", plural(service.Desired, "task", "tasks"), wanted),
+			Next: fmt.Sprintf("`berth up %s` sets it to that again; `berth pause %s` has none run, and is kept", d.flags(), d.flags()),
+		})
 	}
 	tasks, err := d.client.Tasks(ctx, d.stack)
 	problem(err)

@@ -34,6 +34,12 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 	if err != nil {
 		return err
 	}
+	key := ""
+	if u.KeyFile != "" { // one that cannot be used is told of now, and not after minutes
+		if key, err = readKey(ctx, stdio, u.KeyFile); err != nil {
+			return usage(ctx, err)
+		}
+	}
 	d, err := u.newDeployment(ctx, stdio)
 	if err != nil {
 		return err
@@ -46,7 +52,7 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	newKey, err := d.ensureKey(ctx, stdio, u.KeyFile)
+	newKey, err := d.ensureKey(ctx, stdio, key)
 	if err != nil {
 		return err
 	}
@@ -61,8 +67,7 @@ func (u *Up) runCloud(ctx context.Context, stdio Stdio) (err error) {
 		delete(parameters, contract.ParamDesiredCount)
 	}
 	if newKey && count == "1" && before == ref {
-		d.changed = true
-		if err := d.client.Restart(ctx, d.stack); err != nil {
+		if err := d.restart(ctx); err != nil {
 			return err
 		}
 	}
@@ -91,7 +96,7 @@ var smokeTask = api.NewSession{
 
 // smoke runs one session through the tunnel, so that whoever deployed knows that it works. What it says is progress, not a result.
 func (u *Up) smoke(ctx context.Context, stdio Stdio, d *deployment) error {
-	if there, err := d.client.KeySet(ctx, d.stack); err != nil || !there {
+	if key, err := d.client.Key(ctx, d.stack); err != nil || !key.Set {
 		return err // ensureKey has said that sessions wait
 	}
 	d.say("running a session to see that it works (--no-smoke leaves it out)")
@@ -188,42 +193,44 @@ func (d *deployment) checkFirst(ctx context.Context, stdio Stdio, parsed options
 	return nil
 }
 
-// settled waits for a stack that CloudFormation is at work on: an earlier run may have been cut off.
-func (d *deployment) settled(ctx context.Context) (stack *cloud.Stack, err error) {
-	told := false
-	err = until(ctx, d.every, func(ctx context.Context) (bool, error) {
-		if stack, err = d.client.Stack(ctx, d.names); err != nil {
-			return false, err
-		}
-		if !stack.InProgress() || stack.Healthy() || stack.Status == "REVIEW_IN_PROGRESS" {
-			return true, stack.Problem()
-		}
-		if !told {
-			d.say("the stack is in %s; waiting for its end", stack.Status)
-			told = true
-		}
-		return false, nil
-	})
-	if ctx.Err() != nil {
+// settled is the stack when CloudFormation is not at work on it any more: an earlier run may have been cut off. A change set that was made and
+// never executed leaves a stack in which nothing is: there is none yet.
+func (d *deployment) settled(ctx context.Context) (*cloud.Stack, error) {
+	stack, err := waitForStack(ctx, d.client, d.names, d.every, d.say)
+	switch {
+	case ctx.Err() != nil:
 		return nil, d.interrupted()
+	case err != nil:
+		return nil, err
+	case stack.InReview():
+		return nil, cloud.ErrNoStack
 	}
-	return stack, err
+	return stack, stack.Problem()
 }
 
-// ensureKey sets the key if none is set. Without anybody to ask, it says how.
-func (d *deployment) ensureKey(ctx context.Context, stdio Stdio, file string) (set bool, err error) {
-	there, err := d.client.KeySet(ctx, d.stack)
-	if err != nil || there {
+// ensureKey sets the key if none is set: the given one, or one that is asked for. Without anybody to ask, it says how.
+func (d *deployment) ensureKey(ctx context.Context, stdio Stdio, key string) (set bool, err error) {
+	there, err := d.client.Key(ctx, d.stack)
+	if err != nil {
 		return false, err
 	}
-	in, isFile := stdio.In.(*os.File)
-	if file == "" && (!isFile || !term.IsTerminal(int(in.Fd()))) {
-		d.say("no Anthropic key is set, and sessions wait for one: `berth key set %s`", d.flags())
+	if there.Set {
+		if key != "" {
+			d.say("a key is set already; `berth key set %s` replaces it", d.flags())
+		}
+		d.keySince = there.Since
 		return false, nil
 	}
-	key, err := readKey(ctx, stdio, file)
-	if err != nil {
-		return false, usage(ctx, err)
+	in, isFile := stdio.In.(*os.File)
+	switch {
+	case key != "":
+	case !isFile || !term.IsTerminal(int(in.Fd())):
+		d.say("no Anthropic key is set, and sessions wait for one: `berth key set %s`", d.flags())
+		return false, nil
+	default:
+		if key, err = readKey(ctx, stdio, ""); err != nil {
+			return false, usage(ctx, err)
+		}
 	}
 	if err := d.client.SetKey(ctx, d.stack, key); err != nil {
 		return false, err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/internal/cloud"
 	"berth/internal/contract"
 )
 
@@ -50,6 +51,22 @@ func untilTold(ctx context.Context, every time.Duration, onward string, look fun
 		return fmt.Errorf("%w; %s", err, onward)
 	}
 	return nil
+}
+
+// waitForStack describes a stack when CloudFormation is not at work on it any more. say tells what is waited for.
+func waitForStack(ctx context.Context, client *cloud.Client, names contract.Names, every time.Duration, say func(string, ...any)) (stack *cloud.Stack, err error) {
+	told := false
+	err = until(ctx, every, func(ctx context.Context) (bool, error) {
+		if stack, err = client.Stack(ctx, names); err != nil || !stack.InProgress() {
+			return true, err
+		}
+		if !told {
+			say("the stack is in %s; waiting for its end", stack.Status)
+			told = true
+		}
+		return false, nil
+	})
+	return stack, err
 }
 
 // confirmName asks for the stack's name before something is deleted.

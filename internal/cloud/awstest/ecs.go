@@ -17,6 +17,9 @@ type Service struct {
 	Ran              []string // what ImageRef was in each revision, from the first
 	Events           []string
 	Tasks            []*Task
+
+	stale  int // answers to DescribeServices that are still before
+	before object
 }
 
 // Task is a task of a service.
@@ -33,6 +36,7 @@ type Rollout struct {
 	CannotPull string // each stops for this reason
 	Broken     bool   // the circuit breaker has rolled the deployment back: the stack's update fails
 	Polls      int    // answers to DescribeServices until it is done; negative: never
+	Stale      int    // answers to DescribeServices that do not show a change by UpdateService yet
 }
 
 // roll starts a deployment. It returns why the update of the stack fails, if it does.
@@ -121,7 +125,7 @@ func (t *Task) describe(service string) object {
 	}
 	described := object{
 		"taskArn": "arn:aws:ecs:" + Region + ":" + Account + ":task/" + service + "/" + t.ID, "lastStatus": t.Status, "desiredStatus": desired, "healthStatus": t.Health,
-		"startedAt": t.Started, "containers": []object{container}, "taskDefinitionArn": "arn:aws:ecs:" + Region + ":" + Account + ":task-definition/" + service + ":1",
+		"createdAt": t.Started, "startedAt": t.Started, "containers": []object{container}, "taskDefinitionArn": "arn:aws:ecs:" + Region + ":" + Account + ":task-definition/" + service + ":1",
 	}
 	if t.Status == "STOPPED" {
 		described["stoppedAt"], described["stopCode"], described["stoppedReason"] = t.Stopped, t.StopCode, t.StoppedReason
@@ -138,9 +142,15 @@ func (w *World) service(name string) (*Service, error) {
 
 var _ = register("ecs", map[string]Handler{
 	"DescribeServices": func(w *World, c Call) (any, error) {
+		if _, err := w.service(c.Text("cluster")); err != nil {
+			return nil, err
+		}
 		all := []object{}
 		for _, name := range c.List("services") {
-			if service, err := w.service(name); err == nil {
+			if service, err := w.service(name); err == nil && service.stale > 0 {
+				service.stale--
+				all = append(all, service.before)
+			} else if err == nil {
 				all = append(all, service.describe(w.Now()))
 			}
 		}
@@ -178,6 +188,7 @@ var _ = register("ecs", map[string]Handler{
 		if err != nil {
 			return nil, err
 		}
+		service.stale, service.before = w.Rollout.Stale, service.describe(w.Now())
 		if force, _ := c.Input["forceNewDeployment"].(bool); force && service.Desired > 0 {
 			w.roll(service.Name, w.Stacks[service.Name].Parameters["ImageRef"], service.Desired)
 		}

@@ -42,6 +42,8 @@ func init() {
 					for _, task := range service.Tasks {
 						task.Status = "STOPPED"
 					}
+				} else {
+					w.roll(service.Name, w.Stacks[service.Name].Parameters["ImageRef"], service.Desired)
 				}
 			}
 			return update(w, c)
