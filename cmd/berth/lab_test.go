@@ -96,7 +96,7 @@ func newLab(t *testing.T) *lab {
 	}
 	bin, modules := filepath.Join(l.root, "programs"), filepath.Join(l.root, "node_modules/.bin")
 	for _, directory := range []string{bin, modules, filepath.Join(l.root, "app")} {
-		if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // it holds programs
+		if err := os.MkdirAll(directory, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -105,7 +105,7 @@ func newLab(t *testing.T) *lab {
 		"app/claude-code-prod.template.json": template,
 		"Dockerfile":                         "FROM scratch\n", ".dockerignore": "*\n", "programs/docker": fakeDocker, "node_modules/.bin/node": "#!/bin/sh\necho v24.21.0\n",
 	} {
-		if err := os.WriteFile(filepath.Join(l.root, file), []byte(text), 0o755); err != nil { //nolint:gosec // some are programs
+		if err := os.WriteFile(filepath.Join(l.root, file), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

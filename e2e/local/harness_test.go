@@ -286,7 +286,7 @@ func (a *agent) hangs(why string) {
 		a.t.Logf("process %d waits in %s, reads from %s: %.200q", pid, waits, stdin, command)
 	}
 	if a.process != nil && a.process.Process.Signal(syscall.SIGQUIT) == nil { // its goroutines are in its log then
-		<-a.ended
+		<-a.ended //nolint:errcheck // it was told to end
 		a.process = nil
 	}
 	a.t.Fatal(why)

@@ -107,13 +107,13 @@ func (c *Client) FindImage(ctx context.Context, stack *Stack, ref string) (diges
 
 // PreviousImage is the digest that ran before the present one, by the revisions of the task definition.
 func (c *Client) PreviousImage(ctx context.Context, stack *Stack) (string, error) {
-	family, number, _ := cutLast(stack.Outputs[contract.OutputTaskDefinitionARN], ":")
+	family, number := cutLast(stack.Outputs[contract.OutputTaskDefinitionARN], ":")
 	service, err := c.Service(ctx, stack)
 	if err != nil {
 		return "", err
 	}
 	if service.TaskDefinition != "" {
-		family, number, _ = cutLast(service.TaskDefinition, ":")
+		family, number = cutLast(service.TaskDefinition, ":")
 	}
 	revision, _ := strconv.Atoi(number)
 	const most = 20
@@ -136,12 +136,13 @@ func (c *Client) PreviousImage(ctx context.Context, stack *Stack) (string, error
 	return "", &Error{What: "no image ran before the present one of " + stack.Names.Stack(), Next: fmt.Sprintf("`berth status %s` lists the images; `berth deploy %s sha256:…` rolls one out", stack.Flags(), stack.Flags())}
 }
 
-func cutLast(text, separator string) (before, after string, found bool) {
+// cutLast cuts a text at the last separator; without one, there is nothing after it.
+func cutLast(text, separator string) (before, after string) {
 	i := strings.LastIndex(text, separator)
 	if i < 0 {
-		return text, "", false
+		return text, ""
 	}
-	return text[:i], text[i+len(separator):], true
+	return text[:i], text[i+len(separator):]
 }
 
 // Alarms are the stack's alarms that are not OK, and how many there are.

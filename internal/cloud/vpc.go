@@ -38,7 +38,7 @@ func (c *Client) defaultVPC(ctx context.Context) (string, error) {
 			address = given
 		}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body)) //nolint:gosec // the address is AWS's, or what the user has in its place
 	if err != nil {
 		return "", err
 	}
@@ -52,7 +52,7 @@ func (c *Client) defaultVPC(ctx context.Context) (string, error) {
 		return "", err
 	}
 	client := http.Client{Timeout: time.Minute}
-	response, err := client.Do(request)
+	response, err := client.Do(request) //nolint:gosec // as above
 	if err != nil {
 		return "", err
 	}

@@ -55,7 +55,7 @@ func debianBase(ctx context.Context, root, name string) (string, error) {
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(archive), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(archive), 0o750); err != nil {
 		return "", err
 	}
 	words := []string{"--variant=minbase", "--include=usr-is-merged", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"}
@@ -161,7 +161,7 @@ func compose(to io.Writer, archive string, places map[string]string) error {
 		if err := out.WriteHeader(header); err != nil {
 			return err
 		}
-		if _, err := io.Copy(out, in); err != nil {
+		if _, err := io.Copy(out, in); err != nil { //nolint:gosec // an archive of our own
 			return err
 		}
 	}
@@ -206,7 +206,7 @@ func add(out *tar.Writer, place, source string) error {
 		if err := out.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
 			return err
 		}
-		content, err := os.ReadFile(path)
+		content, err := os.ReadFile(path) //nolint:gosec // nobody changes the directory meanwhile
 		if err != nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func (d *Daemon) Stop() error {
 	}
 	problem = errors.Join(problem, d.process.Process.Signal(syscall.SIGTERM))
 	select {
-	case <-d.ended:
+	case <-d.ended: //nolint:errcheck // it was told to end
 		return errors.Join(problem, unmount(filepath.Dir(d.log)))
 	case <-ctx.Done():
 		return errors.Join(problem, errors.New("dockertest: dockerd did not end on SIGTERM"), d.process.Process.Kill())

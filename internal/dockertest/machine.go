@@ -50,7 +50,7 @@ func refusedGroups() (string, error) {
 			continue
 		}
 		group := filepath.Join(place[4], "berth-probe-"+strconv.Itoa(os.Getpid()))
-		if err := os.Mkdir(group, 0o755); err != nil {
+		if err := os.Mkdir(group, 0o750); err != nil {
 			return fmt.Sprintf("the machine refuses a control group: %v", err), nil
 		}
 		if err := os.Remove(group); err != nil {
@@ -70,7 +70,7 @@ func refusedGroups() (string, error) {
 // refusedControllers has the groups below a root of the second version be limited, as a daemon does.
 func refusedControllers(root string) string {
 	for _, each := range []string{"memory", "cpu", "pids"} {
-		if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+"+each), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+"+each), 0o600); err != nil {
 			return fmt.Sprintf("the machine refuses control groups for %s: %v", each, err)
 		}
 	}

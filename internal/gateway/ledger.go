@@ -132,30 +132,25 @@ func (l *Ledger) Report() api.SpendReport {
 	defer l.lock.Unlock()
 	r := api.SpendReport{Spend: l.spend(), Days: map[string]float64{}, Models: map[string]float64{}}
 	days, models := map[string]nano{}, map[string]nano{}
+	add := func(to, sums map[string]nano) {
+		for name, sum := range sums {
+			to[name] += sum
+		}
+	}
 	now := l.now().UTC()
 	_, this := period(now)
 	_, last := period(now.AddDate(0, 0, -now.Day()))
-	var estimated nano
 	for name, m := range l.months {
 		for a := range m.accounts() {
-			if a != m.own && name == this {
-				for _, each := range a.open {
-					estimated += each.counted()
-				}
-			}
 			if name == this || name == last {
-				for day, sum := range a.Days {
-					days[day] += sum
-				}
+				add(days, a.Days)
 			}
 			if name == this {
-				for model, sum := range a.Models {
-					models[model] += sum
-				}
+				add(models, a.Models)
 			}
 		}
 	}
-	r.EstimatedUSD = estimated.usd()
+	r.EstimatedUSD = l.estimated(this).usd()
 	for day, sum := range days {
 		r.Days[day] = sum.usd()
 	}
@@ -163,6 +158,23 @@ func (l *Ledger) Report() api.SpendReport {
 		r.Models[model] = sum.usd()
 	}
 	return r
+}
+
+// estimated is what other agents' requests under way are counted with in a month.
+func (l *Ledger) estimated(month string) (sum nano) {
+	m := l.months[month]
+	if m == nil {
+		return 0
+	}
+	for a := range m.accounts() {
+		if a == m.own {
+			continue
+		}
+		for _, each := range a.open {
+			sum += each.counted()
+		}
+	}
+	return sum
 }
 
 // Session returns what a session has spent, in US dollars, requests under way included as far as they are known.

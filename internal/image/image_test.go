@@ -57,7 +57,7 @@ type world struct {
 	requests []string
 }
 
-func newWorld(t *testing.T, architecture string) *world {
+func newWorld(t *testing.T) *world {
 	w := &world{t: t, source: t.TempDir(), bin: t.TempDir(), env: map[string]string{}}
 	for file, text := range map[string]string{
 		"Dockerfile": "FROM scratch\n", ".dockerignore": "*\n!go.mod\n!cmd/agent\n**/*_test.go\n", "go.mod": "module x\n",
@@ -66,7 +66,7 @@ func newWorld(t *testing.T, architecture string) *world {
 		w.write(filepath.Join(w.source, file), text)
 	}
 	w.write(filepath.Join(w.bin, "docker"), fakeDocker)
-	w.save(architecture)
+	w.save("arm64")
 	t.Setenv("PATH", w.bin+":/usr/bin:/bin")
 	store := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	w.registry = httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
@@ -86,7 +86,7 @@ func newWorld(t *testing.T, architecture string) *world {
 
 func (w *world) write(path, text string) {
 	w.t.Helper()
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)); err != nil { //nolint:gosec // one of them is a program
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -161,7 +161,7 @@ func (w *world) pulled(digest string) v1.Image {
 }
 
 func TestAnImageIsBuiltOnce(t *testing.T) {
-	w := newWorld(t, "arm64")
+	w := newWorld(t)
 	first, err := w.ensure(nil)
 	if err != nil || !first.Built || !first.Pushed || !strings.HasPrefix(first.Ref(), "@sha256:") {
 		t.Fatalf("%+v, %v", first, err)
@@ -201,7 +201,7 @@ func TestAnImageIsBuiltOnce(t *testing.T) {
 }
 
 func TestInputsDecide(t *testing.T) {
-	w := newWorld(t, "arm64")
+	w := newWorld(t)
 	hash := func(flags ...string) string {
 		t.Helper()
 		sum, err := Inputs(w.source, flags...)
@@ -237,7 +237,7 @@ func TestInputsDecide(t *testing.T) {
 }
 
 func TestOnlyTheNewLayersAreSent(t *testing.T) {
-	w := newWorld(t, "arm64")
+	w := newWorld(t)
 	given := func(r *Request) { r.Image = "mine:latest" }
 	first, err := w.ensure(given)
 	if err != nil || first.Built || !first.Pushed {
@@ -275,7 +275,7 @@ func TestFailures(t *testing.T) {
 		{"no repository", func(_ *world, _ *Request, to *Repository) { to.URI = "None" }, "is no address of a repository"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, "arm64")
+			w := newWorld(t)
 			request, to := w.request(), w.to()
 			test.change(w, &request, &to)
 			result, err := Ensure(t.Context(), to, request)
@@ -292,7 +292,7 @@ func TestFailures(t *testing.T) {
 }
 
 func TestCancelled(t *testing.T) {
-	w := newWorld(t, "arm64")
+	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Ensure(ctx, w.to(), w.request()); !errors.Is(err, context.Canceled) {

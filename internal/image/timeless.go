@@ -45,7 +45,7 @@ func timeless(to io.Writer, from io.Reader) error {
 		if err := copied.WriteHeader(clean); err != nil {
 			return fmt.Errorf("copy %s of a layer: %w", header.Name, err)
 		}
-		if _, err := io.Copy(copied, files); err != nil {
+		if _, err := io.Copy(copied, files); err != nil { //nolint:gosec // it is as large as the builder has made it
 			return fmt.Errorf("copy %s of a layer: %w", header.Name, err)
 		}
 	}
@@ -55,7 +55,8 @@ func timeless(to io.Writer, from io.Reader) error {
 func timelessConfig(config *v1.ConfigFile) *v1.ConfigFile {
 	config = config.DeepCopy()
 	config.Created = v1.Time{Time: epoch}
-	config.Container, config.DockerVersion = "", ""
+	config.Container = ""
+	config.DockerVersion = "" //nolint:staticcheck // some builders still write it
 	config.Config.Hostname, config.Config.Image = "", ""
 	for i := range config.History {
 		config.History[i].Created = v1.Time{Time: epoch}

@@ -36,7 +36,7 @@ func (d *Down) tearDown(ctx context.Context, stdio Stdio) error {
 	if err := t.look(ctx); err != nil {
 		return err
 	}
-	if t.stack == nil && !(d.Purge && !t.holds.Empty()) {
+	if t.stack == nil && (!d.Purge || t.holds.Empty()) {
 		tell(stdio.Err, "there is no stack %s in %s", t.names.Stack(), client.Region)
 		return t.left(ctx)
 	}
@@ -68,9 +68,10 @@ func (t *teardown) cdk() (*cloud.CDK, error) {
 // look finds out what there is.
 func (t *teardown) look(ctx context.Context) (err error) {
 	t.stack, err = waitForStack(ctx, t.client, t.names, pollEvery(t.stdio.Getenv), func(format string, args ...any) { tell(t.stdio.Err, format, args...) })
-	if errors.Is(err, cloud.ErrNoStack) {
+	switch {
+	case errors.Is(err, cloud.ErrNoStack):
 		t.stack = nil
-	} else if err != nil {
+	case err != nil:
 		return err
 	}
 	t.holds, err = t.client.Holds(ctx, t.names)

@@ -85,7 +85,7 @@ func readKey(ctx context.Context, stdio Stdio, file string) (string, error) {
 		}
 		text = string(raw)
 	case file == "" && isFile && term.IsTerminal(int(in.Fd())):
-		fmt.Fprint(stdio.Err, "Anthropic API key (not shown): ")
+		fmt.Fprintf(stdio.Err, "Anthropic API key (not shown): ")
 		text, err = readSecret(ctx, in)
 		fmt.Fprintln(stdio.Err)
 	default:

@@ -169,8 +169,7 @@ func (s *Session) acquire() error {
 		}
 		next := s.Record().Epoch + 1
 		if current != nil {
-			// A time far ahead is no more to be believed than one long ago: it must not keep everybody out until it comes.
-			if age := s.now().Sub(current.Renewed); !current.Owner.dead(s.owner) && age < LeaseTime && age > -LeaseTime {
+			if current.holds(s.owner, s.now()) {
 				return &LeasedError{ID: s.ID(), Owner: current.Owner.ID}
 			}
 			next = max(next, current.Epoch+1)
@@ -202,6 +201,13 @@ func (s *Session) acquire() error {
 		return s.enter(claimed, current != nil)
 	}
 	return &LeasedError{ID: s.ID(), Owner: "that is faster each time"}
+}
+
+// holds reports whether the lease keeps others out: its owner is not known to have ended, and has renewed it lately. A time far ahead is
+// no more to be believed than one long ago: it must not keep everybody out until it comes.
+func (l *lease) holds(others Owner, now time.Time) bool {
+	age := now.Sub(l.Renewed)
+	return !l.Owner.dead(others) && age < LeaseTime && age > -LeaseTime
 }
 
 // follow cuts earlier owners off from the session. It reports false, and has done nothing, if there is a later claim than this one:

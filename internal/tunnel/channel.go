@@ -253,7 +253,7 @@ func (c *channel) read() {
 func (c *channel) frame(frame []byte) error {
 	m, err := message.Decode(frame)
 	if err != nil {
-		return fmt.Errorf("Session Manager sends what cannot be read: %w", err) //nolint:staticcheck // a name
+		return fmt.Errorf("Session Manager sends what cannot be read: %w", err)
 	}
 	switch m.Type {
 	case message.Ack:
@@ -334,6 +334,7 @@ func (c *channel) deliver(m message.Message) error {
 			close(c.ready)
 		}
 		return nil
+	default: // for whoever has the channel
 	}
 	// Whoever takes it may be slow. Meanwhile nothing is read, so that no silence can be heard.
 	c.taking(true)

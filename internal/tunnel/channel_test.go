@@ -178,7 +178,7 @@ func TestASlowReader(t *testing.T) {
 		p := shaken(message.TypeCommand)
 		go p.acknowledge()
 		c, err := openChannel(t.Context(), p, "token", func(message.Message) error {
-			time.Sleep(10 * time.Minute)
+			time.Sleep(10 * time.Minute) //nolint:forbidigo // of the bubble's clock
 			return nil
 		})
 		if err != nil {
@@ -189,7 +189,7 @@ func TestASlowReader(t *testing.T) {
 		if err := c.send(message.Data, []byte("y")); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(11 * time.Minute)
+		time.Sleep(11 * time.Minute) //nolint:forbidigo // of the bubble's clock
 		if err := c.err(); err != nil {
 			t.Errorf("the channel is over: %v", err)
 		}

@@ -48,7 +48,7 @@ func openPortOver(ctx context.Context, w wire, token string) (*port, error) {
 	context.AfterFunc(c.ctx, func() { _ = writer.CloseWithError(c.err()) }) // never fails
 	if c.kind.Type != message.TypePort {
 		p.close()
-		return nil, fmt.Errorf("Session Manager has started a session of the type %.40q, not one that forwards to a port", c.kind.Type) //nolint:staticcheck // a name
+		return nil, fmt.Errorf("Session Manager has started a session of the type %.40q, not one that forwards to a port", c.kind.Type)
 	}
 	config := smux.DefaultConfig()
 	// These empty frames are what there is to acknowledge while nothing happens (see ask). An agent does not answer

@@ -44,7 +44,7 @@ func runOver(ctx context.Context, w wire, token string, terminal Terminal, mark 
 	}
 	defer c.close(net.ErrClosed)
 	if c.kind.Type == message.TypePort {
-		return -1, errors.New("Session Manager has started a session that forwards to a port, not one that runs a command") //nolint:staticcheck // a name
+		return -1, errors.New("Session Manager has started a session that forwards to a port, not one that runs a command")
 	}
 	go pass(c, terminal.In)
 	c.done.Go(func() { watchSize(c, terminal.Size) })
@@ -93,7 +93,7 @@ func watchSize(c *channel, size func() (cols, rows int)) {
 		now := message.TerminalSize{Cols: 80, Rows: 24}
 		if size != nil {
 			if cols, rows := size(); cols > 0 && rows > 0 {
-				now = message.TerminalSize{Cols: uint32(cols), Rows: uint32(rows)}
+				now = message.TerminalSize{Cols: uint32(cols), Rows: uint32(rows)} //nolint:gosec // a terminal has some hundred
 			}
 		}
 		if now != last || time.Since(at) >= ask {
@@ -120,6 +120,7 @@ func (o *output) take(m message.Message) error {
 		if _, err := fmt.Sscan(string(m.Payload), &o.code); err != nil {
 			return fmt.Errorf("the agent tells %.40q for an exit code", m.Payload)
 		}
+	default: // nothing for a terminal
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 	"berth/internal/tunnel/ssmtest"
 )
 
-// world is a stand-in, something that listens, and a tunnel to it.
-func world(t *testing.T, handler http.Handler) (*ssmtest.Server, *Tunnel, *http.Client) {
+// world is a stand-in, and a client of something that listens, through a tunnel to it.
+func world(t *testing.T, handler http.Handler) (*ssmtest.Server, *http.Client) {
 	t.Helper()
 	server := ssmtest.New()
 	t.Cleanup(server.Close)
@@ -27,7 +27,7 @@ func world(t *testing.T, handler http.Handler) (*ssmtest.Server, *Tunnel, *http.
 		return Session(server.Forward(ssmtest.To(behind.Listener.Addr().String()))), nil
 	})
 	t.Cleanup(tunnel.Close)
-	return server, tunnel, through(tunnel)
+	return server, through(tunnel)
 }
 
 func through(tunnel *Tunnel) *http.Client {
@@ -48,7 +48,7 @@ func get(client *http.Client, url string) (string, error) {
 
 func TestManyConnections(t *testing.T) {
 	large := strings.Repeat("0123456789abcdef", 1<<14)
-	server, _, client := world(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server, client := world(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%s %d %s", r.URL.Path, len(body), large)
 	}))
@@ -82,7 +82,7 @@ func TestAnotherSession(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			hold := make(chan struct{})
 			defer close(hold)
-			server, _, client := world(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			server, client := world(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprintln(w, "begun")
 				if r.URL.Path == "/long" {
 					_ = http.NewResponseController(w).Flush()

@@ -25,7 +25,7 @@ type socket struct{ connection *websocket.Conn }
 func dial(ctx context.Context, session Session) (*socket, error) {
 	address, err := url.Parse(session.URL)
 	if err != nil || address.Scheme != "wss" && address.Scheme != "ws" {
-		return nil, fmt.Errorf("Session Manager names %.80q for a websocket", session.URL) //nolint:staticcheck // a name
+		return nil, fmt.Errorf("Session Manager names %.80q for a websocket", session.URL)
 	}
 	connection, response, err := websocket.Dial(ctx, session.URL, &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
 	if response != nil && response.Body != nil {

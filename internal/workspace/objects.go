@@ -101,7 +101,7 @@ func (r *mirror) writeCommit(text string, as format) (string, error) {
 		return "", err
 	}
 	// Git removes what is left under such a name.
-	file, err := os.OpenFile(filepath.Join(dir, "tmp_obj_"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	file, err := os.OpenFile(filepath.Join(dir, "tmp_obj_"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444) //nolint:gosec // as git makes them
 	if err != nil {
 		return "", err
 	}

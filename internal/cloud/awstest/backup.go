@@ -145,7 +145,7 @@ var _ = register("backup", map[string]Handler{
 		return object{"BackupJobId": b.start("backup", made)}, nil
 	},
 	"DescribeBackupJob": func(w *World, c Call) (any, error) { return w.Backups().describe(c.Text("id")) },
-	"GetRecoveryPointRestoreMetadata": func(w *World, c Call) (any, error) {
+	"GetRecoveryPointRestoreMetadata": func(_ *World, c Call) (any, error) {
 		return object{"RecoveryPointArn": c.Text("point"), "RestoreMetadata": object{"file-system-id": "fs-0123456789abcdef0", "Encrypted": "true", "newFileSystem": "false"}}, nil
 	},
 	"StartRestoreJob": func(w *World, c Call) (any, error) {

@@ -91,7 +91,7 @@ func (f form) write(response http.ResponseWriter, call Call, answer any) {
 	}
 }
 
-func (f form) fail(response http.ResponseWriter, call Call, fault *Fault) {
+func (f form) fail(response http.ResponseWriter, fault *Fault) {
 	switch f {
 	case queryForm:
 		response.Header().Set("Content-Type", "text/xml")
@@ -203,7 +203,7 @@ func toCBOR(value any) cbor.Value {
 	case float64:
 		return cbor.Float64(value)
 	case int:
-		return cbor.Uint(value)
+		return cbor.Uint(value) //nolint:gosec // none is negative
 	case time.Time:
 		return &cbor.Tag{ID: 1, Value: cbor.Float64(float64(value.UnixMilli()) / 1000)}
 	}

@@ -30,39 +30,9 @@ func (w *World) OneOffs() *OneOffs {
 func (w *World) ActiveSessions(n int) { w.Extra["sessions"] = n }
 
 func init() {
-	update := handlers["ecs"]["UpdateService"]
 	maps.Copy(handlers["ecs"], map[string]Handler{
-		"UpdateService": func(w *World, c Call) (any, error) {
-			if desired, is := c.Input["desiredCount"].(float64); is {
-				service, err := w.service(c.Text("service"))
-				if err != nil {
-					return nil, err
-				}
-				if service.Desired = int(desired); desired == 0 {
-					for _, task := range service.Tasks {
-						task.Status = "STOPPED"
-					}
-				} else {
-					w.roll(service.Name, w.Stacks[service.Name].Parameters["ImageRef"], service.Desired)
-				}
-			}
-			return update(w, c)
-		},
-		// Of a revision that the service has run the image is known; of the others nothing is asked but what a copy takes.
-		"DescribeTaskDefinition": func(w *World, c Call) (any, error) {
-			family, number, _ := strings.Cut(c.Text("taskDefinition")[strings.LastIndex(c.Text("taskDefinition"), "/")+1:], ":")
-			image, revision := "image", 0
-			_, _ = fmt.Sscan(number, &revision)
-			if service := w.Services[family]; service != nil && 0 < revision && revision <= len(service.Ran) {
-				image = service.Repository + service.Ran[revision-1]
-			}
-			return object{"taskDefinition": object{
-				"taskDefinitionArn": c.Text("taskDefinition"), "family": "claude-code-dev", "cpu": "2048", "memory": "8192", "networkMode": "awsvpc",
-				"requiresCompatibilities": []any{"FARGATE"}, "executionRoleArn": "arn:aws:iam::" + Account + ":role/execution", "taskRoleArn": "arn:aws:iam::" + Account + ":role/task",
-				"containerDefinitions": []object{{"name": "agent", "image": image, "secrets": []object{{"name": "ANTHROPIC_API_KEY", "valueFrom": "arn"}}, "readonlyRootFilesystem": true}},
-				"volumes":              []object{{"name": "volume", "efsVolumeConfiguration": object{"fileSystemId": "fs-0123456789abcdef0", "transitEncryption": "ENABLED"}}, {"name": "work"}},
-			}}, nil
-		},
+		"UpdateService":          scaling(handlers["ecs"]["UpdateService"]),
+		"DescribeTaskDefinition": describeTaskDefinition,
 		"RegisterTaskDefinition": func(w *World, c Call) (any, error) {
 			arn := fmt.Sprintf("arn:aws:ecs:%s:%s:task-definition/%s:%d", Region, Account, c.Text("family"), len(w.OneOffs().Definitions)+1)
 			w.OneOffs().Definitions[arn] = c.Input
@@ -75,44 +45,11 @@ func init() {
 			}
 			return object{}, nil
 		},
-		"RunTask": func(w *World, c Call) (any, error) {
-			service, err := w.service(c.Text("cluster"))
-			if err != nil {
-				return nil, err
-			}
-			o := w.OneOffs()
-			task := &Task{ID: fmt.Sprintf("d%031d", len(service.Tasks)+1), Status: "RUNNING", Started: w.Now()}
-			if !o.Hang {
-				task.Status, task.StopCode, task.StoppedReason, task.ExitCode, task.Stopped = "STOPPED", "EssentialContainerExited", "Essential container in task exited", &o.Exit, w.Now()
-			}
-			service.Tasks = append(service.Tasks, task)
-			group := w.Stacks[service.Name].Outputs["LogGroupName"]
-			for _, line := range o.Lines {
-				w.LogLines[group] = append(w.LogLines[group], LogLine{Stream: "agent/agent/" + task.ID, Text: line, Time: w.Now()})
-			}
-			return object{"tasks": []object{task.describe(service.Name)}, "failures": []object{}}, nil
-		},
-		"StopTask": func(w *World, c Call) (any, error) {
-			service, err := w.service(c.Text("cluster"))
-			if err != nil {
-				return nil, err
-			}
-			for _, task := range service.Tasks {
-				if strings.HasSuffix(c.Text("task"), task.ID) {
-					task.Status = "STOPPED"
-				}
-			}
-			return object{}, nil
-		},
+		"RunTask":  runTask,
+		"StopTask": stopTask,
 	})
 	maps.Copy(handlers["monitoring"], map[string]Handler{
-		"GetMetricStatistics": func(w *World, _ Call) (any, error) {
-			points := []object{}
-			if n, said := w.Extra["sessions"].(int); said && n >= 0 {
-				points = append(points, object{"Timestamp": w.Now().Add(-time.Minute), "Maximum": float64(n), "Unit": "Count"})
-			}
-			return object{"Label": "ActiveSessions", "Datapoints": points}, nil
-		},
+		"GetMetricStatistics": activeSessions,
 	})
 	maps.Copy(handlers["ecr"], map[string]Handler{
 		"DeleteRepository": func(w *World, c Call) (any, error) {
@@ -121,28 +58,112 @@ func init() {
 		},
 	})
 	maps.Copy(handlers["logs"], map[string]Handler{
-		"DescribeLogGroups": func(w *World, c Call) (any, error) {
-			all := []object{}
-			for _, name := range slices.Sorted(maps.Keys(w.LogLines)) {
-				if strings.HasPrefix(name, c.Text("logGroupNamePrefix")) {
-					all = append(all, object{"logGroupName": name, "storedBytes": 2048})
-				}
-			}
-			return object{"logGroups": all}, nil
-		},
+		"DescribeLogGroups": describeLogGroups,
 		"DeleteLogGroup": func(w *World, c Call) (any, error) {
 			delete(w.LogLines, c.Text("logGroupName"))
 			return object{}, nil
 		},
 	})
 	maps.Copy(handlers["secretsmanager"], map[string]Handler{
-		"DeleteSecret": func(w *World, c Call) (any, error) {
-			name, _, err := w.secret(c.Text("SecretId"))
+		"DeleteSecret": deleteSecret,
+	})
+}
+
+// scaling sets the number of tasks where a call of UpdateService names one, and then does what update does.
+func scaling(update Handler) Handler {
+	return func(w *World, c Call) (any, error) {
+		if desired, is := c.Input["desiredCount"].(float64); is {
+			service, err := w.service(c.Text("service"))
 			if err != nil {
 				return nil, err
 			}
-			delete(w.Secrets, name)
-			return object{}, nil
-		},
-	})
+			if service.Desired = int(desired); desired == 0 {
+				for _, task := range service.Tasks {
+					task.Status = "STOPPED"
+				}
+			} else {
+				w.roll(service.Name, w.Stacks[service.Name].Parameters["ImageRef"], service.Desired)
+			}
+		}
+		return update(w, c)
+	}
+}
+
+// describeTaskDefinition answers for a revision that the service has run with its image; of the others nothing is asked but what a copy takes.
+func describeTaskDefinition(w *World, c Call) (any, error) {
+	family, number, _ := strings.Cut(c.Text("taskDefinition")[strings.LastIndex(c.Text("taskDefinition"), "/")+1:], ":")
+	image, revision := "image", 0
+	_, _ = fmt.Sscan(number, &revision)
+	if service := w.Services[family]; service != nil && 0 < revision && revision <= len(service.Ran) {
+		image = service.Repository + service.Ran[revision-1]
+	}
+	return object{"taskDefinition": object{
+		"taskDefinitionArn": c.Text("taskDefinition"), "family": "claude-code-dev", "cpu": "2048", "memory": "8192", "networkMode": "awsvpc",
+		"requiresCompatibilities": []any{"FARGATE"}, "executionRoleArn": "arn:aws:iam::" + Account + ":role/execution", "taskRoleArn": "arn:aws:iam::" + Account + ":role/task",
+		"containerDefinitions": []object{{"name": "agent", "image": image, "secrets": []object{{"name": "ANTHROPIC_API_KEY", "valueFrom": "arn"}}, "readonlyRootFilesystem": true}},
+		"volumes":              []object{{"name": "volume", "efsVolumeConfiguration": object{"fileSystemId": "fs-0123456789abcdef0", "transitEncryption": "ENABLED"}}, {"name": "work"}},
+	}}, nil
+}
+
+// runTask runs a one-off task, which ends at once unless it is to hang.
+func runTask(w *World, c Call) (any, error) {
+	service, err := w.service(c.Text("cluster"))
+	if err != nil {
+		return nil, err
+	}
+	o := w.OneOffs()
+	task := &Task{ID: fmt.Sprintf("d%031d", len(service.Tasks)+1), Status: "RUNNING", Started: w.Now()}
+	if !o.Hang {
+		task.Status, task.StopCode, task.StoppedReason, task.ExitCode, task.Stopped = "STOPPED", "EssentialContainerExited", "Essential container in task exited", &o.Exit, w.Now()
+	}
+	service.Tasks = append(service.Tasks, task)
+	group := w.Stacks[service.Name].Outputs["LogGroupName"]
+	for _, line := range o.Lines {
+		w.LogLines[group] = append(w.LogLines[group], LogLine{Stream: "agent/agent/" + task.ID, Text: line, Time: w.Now()})
+	}
+	return object{"tasks": []object{task.describe(service.Name)}, "failures": []object{}}, nil
+}
+
+// stopTask stops a task.
+func stopTask(w *World, c Call) (any, error) {
+	service, err := w.service(c.Text("cluster"))
+	if err != nil {
+		return nil, err
+	}
+	for _, task := range service.Tasks {
+		if strings.HasSuffix(c.Text("task"), task.ID) {
+			task.Status = "STOPPED"
+		}
+	}
+	return object{}, nil
+}
+
+// activeSessions answers with what ActiveSessions has set.
+func activeSessions(w *World, _ Call) (any, error) {
+	points := []object{}
+	if n, said := w.Extra["sessions"].(int); said && n >= 0 {
+		points = append(points, object{"Timestamp": w.Now().Add(-time.Minute), "Maximum": float64(n), "Unit": "Count"})
+	}
+	return object{"Label": "ActiveSessions", "Datapoints": points}, nil
+}
+
+// describeLogGroups lists the groups that have lines.
+func describeLogGroups(w *World, c Call) (any, error) {
+	all := []object{}
+	for _, name := range slices.Sorted(maps.Keys(w.LogLines)) {
+		if strings.HasPrefix(name, c.Text("logGroupNamePrefix")) {
+			all = append(all, object{"logGroupName": name, "storedBytes": 2048})
+		}
+	}
+	return object{"logGroups": all}, nil
+}
+
+// deleteSecret forgets a secret.
+func deleteSecret(w *World, c Call) (any, error) {
+	name, _, err := w.secret(c.Text("SecretId"))
+	if err != nil {
+		return nil, err
+	}
+	delete(w.Secrets, name)
+	return object{}, nil
 }

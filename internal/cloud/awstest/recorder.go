@@ -43,8 +43,10 @@ func NewRecorder(emulator string, answers map[string]http.HandlerFunc) (*Recorde
 	return r, nil
 }
 
-// URL is where it listens, and Address the host and port of it.
-func (r *Recorder) URL() string     { return r.server.URL }
+// URL is where it listens.
+func (r *Recorder) URL() string { return r.server.URL }
+
+// Address is the host and port of it.
 func (r *Recorder) Address() string { return strings.TrimPrefix(r.server.URL, "http://") }
 
 // Close ends it.

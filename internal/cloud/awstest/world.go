@@ -5,6 +5,7 @@
 package awstest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -83,7 +84,7 @@ func (c Call) List(name string) (all []string) {
 	}
 }
 
-// Failure makes calls fail. Kinds: denied, throttled, expired, unknown (credentials), cut (the connection), broken (status 500), slow (an answer after half a second).
+// Failure makes calls fail. Kinds: denied, throttled, expired, unknown (credentials), cut (the connection), broken (status 500).
 type Failure struct {
 	Call  string // a pattern of path.Match over "service:Action", such as "ecs:*"
 	Kind  string
@@ -111,7 +112,7 @@ type Handler func(w *World, c Call) (any, error)
 var handlers = map[string]map[string]Handler{}
 
 // register adds calls of a service, by the name in the scope of a signature.
-func register(service string, calls map[string]Handler) struct{} {
+func register(service string, calls map[string]Handler) struct{} { //nolint:unparam // a result, so that it can be called beside a variable
 	if handlers[service] == nil {
 		handlers[service] = map[string]Handler{}
 	}
@@ -223,22 +224,21 @@ func (w *World) ServeHTTP(response http.ResponseWriter, request *http.Request) {
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, call)
 	answer, err := w.answer(call)
-	var fault *Fault
-	switch {
-	case err == nil:
+	if err == nil {
 		form.write(response, call, answer)
-	case err == errCut:
-		panic(http.ErrAbortHandler)
-	default:
-		var is bool
-		if fault, is = err.(*Fault); !is {
-			fault = &Fault{500, "InternalFailure", err.Error()}
-		}
-		form.fail(response, call, fault)
+		return
 	}
+	if errors.Is(err, errCut) {
+		panic(http.ErrAbortHandler)
+	}
+	fault := new(Fault)
+	if !errors.As(err, &fault) {
+		fault = &Fault{500, "InternalFailure", err.Error()}
+	}
+	form.fail(response, fault)
 }
 
-var errCut = fmt.Errorf("the connection is cut")
+var errCut = errors.New("the connection is cut")
 
 func (w *World) answer(call Call) (any, error) {
 	for _, f := range w.fails {
@@ -270,8 +270,6 @@ func (w *World) answer(call Call) (any, error) {
 			return nil, &Fault{500, "InternalFailure", "an internal error"}
 		case "cut":
 			return nil, errCut
-		case "slow":
-			time.Sleep(500 * time.Millisecond)
 		default:
 			return nil, fmt.Errorf("awstest: no kind of failure %q", f.Kind)
 		}

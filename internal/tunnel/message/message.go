@@ -88,14 +88,14 @@ func Encode(m Message, now time.Time) []byte {
 	copy(frame[typeOffset:], m.Type+strings.Repeat(" ", max(0, typeLength-len(m.Type))))
 	binary.BigEndian.PutUint32(frame[36:], 1)
 	binary.BigEndian.PutUint64(frame[40:], uint64(now.UnixMilli()))
-	binary.BigEndian.PutUint64(frame[48:], uint64(m.Number))
+	binary.BigEndian.PutUint64(frame[48:], uint64(m.Number)) //nolint:gosec // the same bits, as Decode reads them
 	binary.BigEndian.PutUint64(frame[56:], m.Flags)
 	copy(frame[idOffset:], m.ID[8:])
 	copy(frame[idOffset+8:], m.ID[:8])
 	sum := sha256.Sum256(m.Payload)
 	copy(frame[sumOffset:], sum[:])
 	binary.BigEndian.PutUint32(frame[112:], uint32(m.Kind))
-	binary.BigEndian.PutUint32(frame[header:], uint32(len(m.Payload)))
+	binary.BigEndian.PutUint32(frame[header:], uint32(len(m.Payload))) //nolint:gosec // at most MaxPayload
 	return append(frame, m.Payload...)
 }
 
@@ -111,7 +111,7 @@ func Decode(frame []byte) (Message, error) {
 	}
 	m := Message{
 		Type:    string(bytes.Trim(frame[typeOffset:typeOffset+typeLength], " \x00")),
-		Number:  int64(binary.BigEndian.Uint64(frame[48:])),
+		Number:  int64(binary.BigEndian.Uint64(frame[48:])), //nolint:gosec // the same bits, as Encode writes them
 		Flags:   binary.BigEndian.Uint64(frame[56:]),
 		Kind:    Kind(binary.BigEndian.Uint32(frame[112:])),
 		Payload: frame[length+4:],

@@ -320,7 +320,7 @@ func (a *agent) execute(ctx context.Context, ready chan<- func(message.Message))
 		case ended(m):
 			kill()
 		case m.Kind == message.Size && json.Unmarshal(m.Payload, &size) == nil:
-			_ = pty.Setsize(terminal, &pty.Winsize{Cols: uint16(size.Cols), Rows: uint16(size.Rows)}) // of one that has ended
+			_ = pty.Setsize(terminal, &pty.Winsize{Cols: uint16(size.Cols), Rows: uint16(size.Rows)}) //nolint:gosec // a terminal has some hundred; of one that has ended
 		case m.Kind == message.Data:
 			_, _ = terminal.Write(m.Payload) // of one that has ended
 		}
