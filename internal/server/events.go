@@ -105,7 +105,8 @@ func (h *handlers) copy(ctx context.Context, to *stream, id string, from int, se
 			if event.err != nil {
 				return to.failure(refused(h.log, fmt.Errorf("event %d of session %s: %w", index, id, event.err)))
 			}
-			if err := to.event(index, event.line, len(events) == 0); err != nil {
+			err := h.turns.take(ctx, func() error { return to.event(index, event.line, len(events) == 0) })
+			if err != nil {
 				return err
 			}
 			index++

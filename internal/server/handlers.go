@@ -22,6 +22,7 @@ import (
 type handlers struct {
 	agent Agent
 	log   *slog.Logger
+	turns turns
 }
 
 // sessionID is the id of a session in the path of a request.

@@ -85,7 +85,7 @@ func New(agent Agent, metrics http.Handler, token string, logger *slog.Logger) h
 	}
 	config.Security = []map[string][]string{{"token": {}}}
 	operations := humago.New(mux, config)
-	(&handlers{agent: agent, log: logger}).register(operations)
+	(&handlers{agent: agent, log: logger, turns: newTurns()}).register(operations)
 	describe(mux, operations.OpenAPI())
 	health(mux, agent, token)
 	mux.Handle("GET "+pathMetrics, metrics)

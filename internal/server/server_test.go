@@ -104,6 +104,8 @@ func (a *fakeAgent) Diff(context.Context, string) (api.Diff, error) {
 
 func (a *fakeAgent) Events(_ context.Context, _ string, from int, follow bool) (iter.Seq2[json.RawMessage, error], error) {
 	a.note("events")
+	a.lock.Lock()
+	defer a.lock.Unlock()
 	a.from, a.follow = from, follow
 	return a.events, a.err
 }
