@@ -71,12 +71,16 @@ func (r *mirror) clone(ctx context.Context, from address, to string) (*cloned, e
 // left out, but those that git, or we, take for granted.
 func copyRepository(ctx context.Context, from, to string) error {
 	made := map[string]bool{".": true}
-	enter := func(dir string) error {
+	var enter func(dir string) error
+	enter = func(dir string) error { // each of its parents is synced, too
 		if made[dir] {
 			return nil
 		}
+		if err := enter(filepath.Dir(dir)); err != nil {
+			return err
+		}
 		made[dir] = true
-		return os.MkdirAll(filepath.Join(to, dir), 0o700)
+		return os.Mkdir(filepath.Join(to, dir), 0o700)
 	}
 	err := errors.Join(enter(filepath.Join("objects", "pack")), enter("refs"))
 	if err != nil {
