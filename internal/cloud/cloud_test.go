@@ -151,3 +151,22 @@ func TestFirstFailure(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// The one call that is written by hand is tried again as the SDK's are.
+func TestDefaultVPCIsAskedForAgain(t *testing.T) {
+	w := awstest.New()
+	_, stop := w.Serve()
+	defer stop()
+	for _, each := range append(w.Env(), "AWS_MAX_ATTEMPTS=2") {
+		name, value, _ := strings.Cut(each, "=")
+		t.Setenv(name, value)
+	}
+	w.Fail(awstest.Failure{Call: "ec2:DescribeVpcs", Kind: "throttled", Times: 1})
+	client, err := Connect(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := client.DefaultVPC(t.Context()); err != nil || id != "vpc-00000001" {
+		t.Errorf("%q, %v", id, err)
+	}
+}

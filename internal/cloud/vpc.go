@@ -13,19 +13,36 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go"
 )
 
 // DefaultVPC is the id of the region's default VPC; empty if there is none.
 //
-// It is a request written by hand: EC2's client is the largest of the SDK, takes minutes to build, and this is the one call of it.
+// It is a request written by hand: EC2's client is the largest of the SDK, takes minutes to build, and this is the one call of it. It is tried again
+// as the SDK tries its own.
 func (c *Client) DefaultVPC(ctx context.Context) (string, error) {
-	id, err := c.defaultVPC(ctx)
-	if err != nil {
-		return "", Explain(&smithy.OperationError{ServiceID: "EC2", OperationName: "DescribeVpcs", Err: err})
+	retryer := retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = max(c.Config.RetryMaxAttempts, 1) })
+	for attempt := 1; ; attempt++ {
+		id, err := c.defaultVPC(ctx)
+		if err == nil {
+			return id, nil
+		}
+		explained := Explain(&smithy.OperationError{ServiceID: "EC2", OperationName: "DescribeVpcs", Err: err})
+		if attempt >= retryer.MaxAttempts() || !retryer.IsErrorRetryable(err) {
+			return "", explained
+		}
+		delay, err := retryer.RetryDelay(attempt, err)
+		if err != nil {
+			return "", explained
+		}
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	}
-	return id, nil
 }
 
 func (c *Client) defaultVPC(ctx context.Context) (string, error) {
