@@ -76,14 +76,24 @@ func fakeCDK() {
 	}
 	answer := fakeCall(url.Values{"Version": {"2010-05-15"}, "StackName": {stack}, "Action": {"DescribeStacks"}})
 	var described struct {
-		Status string `xml:"DescribeStacksResult>Stacks>member>StackStatus"`
+		Status    string `xml:"DescribeStacksResult>Stacks>member>StackStatus"`
+		Protected bool   `xml:"DescribeStacksResult>Stacks>member>EnableTerminationProtection"`
 	}
 	_ = xml.Unmarshal([]byte(answer), &described)
+	if asked := asksForProtection(app); asked != described.Protected {
+		fakeCall(url.Values{"Version": {"2010-05-15"}, "StackName": {stack}, "Action": {"UpdateTerminationProtection"}, "EnableTerminationProtection": {fmt.Sprint(asked)}})
+	}
 	if strings.Contains(described.Status, "ROLLBACK") || described.Status == "" {
 		fmt.Fprintf(os.Stderr, "❌  %s failed: ToolkitError: The stack named %s failed to deploy: %s\n", stack, stack, described.Status)
 		os.Exit(1)
 	}
 	fmt.Fprintf(os.Stderr, "✅  %s\n", stack)
+}
+
+// asksForProtection is whether the manifest of a cloud assembly asks for termination protection; the app's does not.
+func asksForProtection(assembly string) bool {
+	text, err := os.ReadFile(filepath.Join(assembly, "manifest.json"))
+	return err == nil && strings.Contains(string(text), `"terminationProtection":true`)
 }
 
 // fakeTemplate is the template in the folder app with the options in it, as the real one has them.

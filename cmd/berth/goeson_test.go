@@ -21,6 +21,7 @@ func TestWhatWasCutOffGoesOn(t *testing.T) {
 		t.Helper()
 		l := newLab(t)
 		l.running()
+		l.agent.idle()
 		l.Change(func(w *awstest.World) {
 			w.ActiveSessions(0)
 			how(w)
@@ -52,6 +53,7 @@ func TestWhatWasCutOffGoesOn(t *testing.T) {
 				}
 				l, looks := newLab(t), 0
 				l.running()
+				l.agent.idle()
 				var look func()
 				look = func() {
 					if looks++; looks < 4 {
@@ -163,4 +165,78 @@ func TestUpChecksBeforeItDeploys(t *testing.T) {
 	if changed := l.Mutations(); len(changed) > 0 {
 		t.Errorf("it changed %q", changed)
 	}
+}
+
+// Termination protection is somebody's decision: no verb takes it off, and none deletes anything as long as it is on.
+func TestTerminationProtection(t *testing.T) {
+	l := newLab(t)
+	l.running()
+	l.Change(func(w *awstest.World) {
+		w.Stacks["claude-code-dev"].Protected = true
+		w.AddPoint("claude-code-dev", "fs-0123456789abcdef0", time.Unix(1_700_000_000, 0))
+		w.ActiveSessions(0)
+	})
+	for _, args := range [][]string{{"pause"}, {"unpause"}, {"up", "--no-smoke", "-c", "alertEmail=ops@example.com"}} {
+		if got := l.berth(t, "", append(slices.Clone(args), "--env", "dev")...); got.code != 0 || !slices.Contains(l.Mutations(), "cloudformation:UpdateStack") {
+			t.Errorf("%q: %+v", args, got)
+		}
+		l.Change(func(w *awstest.World) {
+			if !w.Stacks["claude-code-dev"].Protected {
+				t.Errorf("%q has taken the protection off", args)
+			}
+		})
+	}
+	l.Forget()
+	told(t, "down", l.berth(t, "", "down", "--env", "dev", "--yes", "--force"), 1, "stack claude-code-dev has termination protection", "update-termination-protection --no-enable-termination-protection --stack-name claude-code-dev")
+	if changed := l.Mutations(); len(changed) > 0 {
+		t.Errorf("down changed %q", changed)
+	}
+}
+
+// idle has the agent say that none of its sessions runs; without it, it says that one does.
+func (a *fakeAgent) idle() {
+	a.change(func() { a.status = map[string]any{"sessions": map[string]int{"succeeded": 2}} })
+}
+
+// The metric of the last minute does not know of a session that has just begun; the agent does.
+func TestDownAsksTheAgent(t *testing.T) {
+	l := newLab(t)
+	l.running()
+	l.Change(func(w *awstest.World) { w.ActiveSessions(0) })
+	told(t, "down", l.berth(t, "", "down", "--env", "dev", "--yes"), 1, "1 session runs or waits", "--force")
+	if changed := l.Mutations(); len(changed) > 0 {
+		t.Errorf("it changed %q", changed)
+	}
+	l.agent.idle()
+	l.Change(func(w *awstest.World) { w.ActiveSessions(-1) })
+	if got := l.berth(t, "", "down", "--env", "dev", "--yes"); got.code != 0 {
+		t.Errorf("no session, and no metric: %+v", got)
+	}
+}
+
+// The image before the present one is the one that ran, and not one whose roll-out came to nothing.
+func TestRollbackPassesOverWhatFailed(t *testing.T) {
+	l := newLab(t)
+	l.running()
+	l.Change(func(w *awstest.World) {
+		service := w.Services["claude-code-dev"]
+		service.Revision, service.Ran, service.TakenBack = 3, []string{"@" + digestOf("a"), "@" + digestOf("c"), "@" + digestOf("b")}, []int{2}
+	})
+	if got := l.berth(t, "", "deploy", "--env", "dev", "--rollback"); got.code != 0 || got.out != digestOf("a")+"\n" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The last words of a task that wrote much are its last.
+func TestLastWords(t *testing.T) {
+	l := newLab(t)
+	l.running()
+	l.Change(func(w *awstest.World) {
+		service := w.Services["claude-code-dev"]
+		service.Tasks = []*awstest.Task{{ID: strings.Repeat("3", 32), Status: "STOPPED", StopCode: "EssentialContainerExited", StoppedReason: "Essential container in task exited", ExitCode: intOf(78), Stopped: time.Now()}}
+		for i := range 250 {
+			w.LogLines["/ecs/claude-code-dev"] = append(w.LogLines["/ecs/claude-code-dev"], awstest.LogLine{Stream: "agent/agent/" + service.Tasks[0].ID, Text: fmt.Sprintf("line %d", i), Time: time.Now()})
+		}
+	})
+	told(t, "status", l.berth(t, "", "status", "--env", "dev"), 1, "its last words: line 249", "berth logs --env dev")
 }

@@ -105,8 +105,9 @@ var operations = []step{
 	{section: "logs", commands: []string{"berth logs --env dev", "berth logs --env dev --agent 01a20627-df5e-7b97-99ab-b87a348be000", "berth exec --env dev -- printenv BERTH_ENVIRONMENT", "berth open --env dev"}},
 	{section: "pause", commands: []string{"berth pause --env dev", "berth unpause --env dev"}},
 	{section: "backup", poll: "0.02", commands: []string{"berth backup now --env dev", "berth backup list --env dev", "berth backup verify --env dev", "berth backup restore --env dev --yes"}},
-	{section: "down", poll: "0.02", commands: []string{"berth down --env dev --yes"}},
+	{section: "down", poll: "0.02", before: func(l *lab) { l.agent.idle() }, commands: []string{"berth down --env dev --yes"}},
 	{section: "down prod", poll: "0.02", before: func(l *lab) {
+		l.agent.idle()
 		l.Change(func(w *awstest.World) {
 			stack := w.AddStack("claude-code", "prod")
 			w.AddVolume(stack)

@@ -105,7 +105,8 @@ func (c *Client) FindImage(ctx context.Context, stack *Stack, ref string) (diges
 	return aws.ToString(answer.ImageDetails[0].ImageDigest), nil
 }
 
-// PreviousImage is the digest that ran before the present one, by the revisions of the task definition.
+// PreviousImage is the digest that ran before the present one, by the revisions of the task definition. CloudFormation takes a revision back when
+// the next one runs, or, where it came to nothing, at once: then it was gone before the next one was made, and is passed over.
 func (c *Client) PreviousImage(ctx context.Context, stack *Stack) (string, error) {
 	family, number := cutLast(stack.Outputs[contract.OutputTaskDefinitionARN], ":")
 	service, err := c.Service(ctx, stack)
@@ -117,7 +118,8 @@ func (c *Client) PreviousImage(ctx context.Context, stack *Stack) (string, error
 	}
 	revision, _ := strconv.Atoi(number)
 	const most = 20
-	for each := revision - 1; each > 0 && each > revision-most; each-- {
+	var next time.Time // when the one that ran after it was made
+	for each := revision; each > 0 && each > revision-most; each-- {
 		answer, err := c.ECS.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: aws.String(family + ":" + strconv.Itoa(each))})
 		var api smithy.APIError
 		if errors.As(err, &api) && api.ErrorCode() == "ClientException" {
@@ -125,6 +127,13 @@ func (c *Client) PreviousImage(ctx context.Context, stack *Stack) (string, error
 		}
 		if err != nil {
 			return "", Explain(err)
+		}
+		if gone := answer.TaskDefinition.DeregisteredAt; gone != nil && gone.Before(next) {
+			continue
+		}
+		next = aws.ToTime(answer.TaskDefinition.RegisteredAt)
+		if each == revision {
+			continue
 		}
 		for _, container := range answer.TaskDefinition.ContainerDefinitions {
 			_, digest, pinned := strings.Cut(aws.ToString(container.Image), "@")

@@ -72,8 +72,8 @@ func (c *Client) RecoveryPoints(ctx context.Context, vault string) (points []Rec
 	return points, nil
 }
 
-// HasVault reports whether there is a vault of a name.
-func (c *Client) HasVault(ctx context.Context, name string) (bool, error) {
+// hasVault reports whether there is a vault of a name.
+func (c *Client) hasVault(ctx context.Context, name string) (bool, error) {
 	_, err := c.backup().DescribeBackupVault(ctx, &backup.DescribeBackupVaultInput{BackupVaultName: &name})
 	if missing := new(types.ResourceNotFoundException); errors.As(err, &missing) {
 		return false, nil

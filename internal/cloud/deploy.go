@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"go.yaml.in/yaml/v3"
 
 	"berth/internal/contract"
@@ -23,6 +25,14 @@ import (
 type With struct {
 	Options, Parameters map[string]string
 	Import              bool // resources with names that are there already become the stack's
+}
+
+// Protect puts termination protection back on, which the CDK CLI takes off when it deploys an app that does not ask for it.
+func (c *Client) Protect(ctx context.Context, names contract.Names) error {
+	_, err := c.CloudFormation.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{
+		StackName: aws.String(names.Stack()), EnableTerminationProtection: aws.Bool(true),
+	})
+	return Explain(err)
 }
 
 // Deploy deploys the project's stack, through `cdk deploy`.
@@ -67,7 +77,7 @@ func (k *CDK) Roll(ctx context.Context, c *Client, stack *Stack, parameters map[
 		"version": assemblyVersion,
 		"artifacts": map[string]any{name: map[string]any{
 			"type": "aws:cloudformation:stack", "environment": "aws://" + identity.Account + "/" + c.Region, "displayName": name,
-			"properties": map[string]any{"templateFile": name + ".template.json", "stackName": name, "tags": stack.Tags},
+			"properties": map[string]any{"templateFile": name + ".template.json", "stackName": name, "tags": stack.Tags, "terminationProtection": stack.Protected},
 		}},
 	}
 	for file, value := range map[string]any{"manifest.json": manifest, name + ".template.json": template} {

@@ -89,13 +89,16 @@ func (c *Client) MountTargets(ctx context.Context, fileSystem string) (found []M
 		for _, each := range page.MountTargets {
 			target := MountTarget{ID: aws.ToString(each.MountTargetId), State: string(each.LifeCycleState), Subnet: aws.ToString(each.SubnetId)}
 			groups, err := c.efs().DescribeMountTargetSecurityGroups(ctx, &efs.DescribeMountTargetSecurityGroupsInput{MountTargetId: each.MountTargetId})
-			if gone(err) {
+			wrongState := new(types.IncorrectMountTargetState)
+			switch {
+			case gone(err):
 				continue
-			}
-			if err != nil {
+			case errors.As(err, &wrongState): // it is being made, or deleted
+			case err != nil:
 				return nil, Explain(err)
+			default:
+				target.Groups = groups.SecurityGroups
 			}
-			target.Groups = groups.SecurityGroups
 			found = append(found, target)
 		}
 	}
@@ -119,12 +122,17 @@ func (c *Client) Unmount(ctx context.Context, target string) error {
 	return nil
 }
 
-// DeleteFileSystem deletes a file system that has no mount target; one that is not there is deleted already.
-func (c *Client) DeleteFileSystem(ctx context.Context, id string) error {
-	if _, err := c.efs().DeleteFileSystem(ctx, &efs.DeleteFileSystemInput{FileSystemId: &id}); err != nil && !gone(err) {
-		return Explain(err)
+// DeleteFileSystem deletes a file system that has no mount target; one that is not there is deleted already. inUse: EFS still counts a mount
+// target that it has just deleted, and is to be asked again.
+func (c *Client) DeleteFileSystem(ctx context.Context, id string) (inUse bool, err error) {
+	_, err = c.efs().DeleteFileSystem(ctx, &efs.DeleteFileSystemInput{FileSystemId: &id})
+	if used := new(types.FileSystemInUse); errors.As(err, &used) {
+		return true, Explain(err)
 	}
-	return nil
+	if gone(err) {
+		return false, nil
+	}
+	return false, Explain(err)
 }
 
 // CopyPolicy gives a file system the policy and the tags of another one.

@@ -22,6 +22,7 @@ import (
 // Holds is what a deployment has that may outlive its stack.
 type Holds struct {
 	FileSystems    []*FileSystem // by their tags
+	Vault          bool
 	RecoveryPoints []RecoveryPoint
 	Repository     bool
 	Images         int
@@ -33,7 +34,7 @@ type Holds struct {
 
 // Empty reports whether there is nothing.
 func (h *Holds) Empty() bool {
-	return len(h.FileSystems) == 0 && len(h.RecoveryPoints) == 0 && !h.Repository && !h.LogGroup && len(h.Secrets) == 0
+	return len(h.FileSystems) == 0 && !h.Vault && !h.Repository && !h.LogGroup && len(h.Secrets) == 0
 }
 
 // Holds looks for all that a deployment may have, by names and tags; there need be no stack.
@@ -41,6 +42,9 @@ func (c *Client) Holds(ctx context.Context, names contract.Names) (*Holds, error
 	found := &Holds{}
 	var err error
 	if found.FileSystems, err = c.FileSystems(ctx, names); err != nil {
+		return nil, err
+	}
+	if found.Vault, err = c.hasVault(ctx, names.Stack()); err != nil {
 		return nil, err
 	}
 	if found.RecoveryPoints, err = c.RecoveryPoints(ctx, names.Stack()); err != nil {

@@ -111,11 +111,11 @@ func (c *Client) DropTaskDefinition(ctx context.Context, arn string) error {
 	return Explain(err)
 }
 
-// TaskLog is what a task's container wrote to the log group, the oldest line first.
+// TaskLog is what a task's container wrote to the log group last, the oldest line first: a page, which is all where it did not write for days.
 func (c *Client) TaskLog(ctx context.Context, stack *Stack, taskID string) (lines []string, err error) {
 	stream := contract.ContainerName + "/" + contract.ContainerName + "/" + taskID
 	answer, err := c.Logs.GetLogEvents(ctx, &cloudwatchlogs.GetLogEventsInput{
-		LogGroupName: aws.String(stack.Outputs[contract.OutputLogGroupName]), LogStreamName: &stream, StartFromHead: aws.Bool(true),
+		LogGroupName: aws.String(stack.Outputs[contract.OutputLogGroupName]), LogStreamName: &stream, StartFromHead: aws.Bool(false),
 	})
 	if err != nil {
 		return nil, Explain(err)

@@ -28,6 +28,7 @@ type Stack struct {
 	Parameters map[string]string
 	Outputs    map[string]string
 	Tags       map[string]string
+	Protected  bool // against deletion, by termination protection
 
 	asked string // as the client's
 }
@@ -79,7 +80,7 @@ func (c *Client) toStack(names contract.Names, from *types.Stack) *Stack {
 	s := &Stack{
 		asked: c.asked, Names: names, ID: aws.ToString(from.StackId), Status: string(from.StackStatus), Reason: aws.ToString(from.StackStatusReason),
 		Created: aws.ToTime(from.CreationTime), Updated: aws.ToTime(from.LastUpdatedTime),
-		Parameters: map[string]string{}, Outputs: map[string]string{}, Tags: map[string]string{},
+		Parameters: map[string]string{}, Outputs: map[string]string{}, Tags: map[string]string{}, Protected: aws.ToBool(from.EnableTerminationProtection),
 	}
 	for _, each := range from.Parameters {
 		s.Parameters[aws.ToString(each.ParameterKey)] = aws.ToString(each.ParameterValue)

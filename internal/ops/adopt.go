@@ -44,14 +44,10 @@ func (d *deployment) adopt(ctx context.Context, parsed options.Options) (taken a
 			}
 		}
 	}
-	vault, err := d.client.HasVault(ctx, d.names.Stack())
-	if err != nil {
-		return taken, err
-	}
-	taken.named = held.Repository || held.LogGroup || vault
+	taken.named = held.Repository || held.LogGroup || held.Vault
 	things := []string{}
 	for what, there := range map[string]bool{
-		"the file system " + taken.fileSystem: taken.fileSystem != "", "the image repository": held.Repository, "the log group": held.LogGroup, "the backup vault": vault,
+		"the file system " + taken.fileSystem: taken.fileSystem != "", "the image repository": held.Repository, "the log group": held.LogGroup, "the backup vault": held.Vault,
 	} {
 		if there {
 			things = append(things, what)

@@ -41,7 +41,7 @@ type recoveryPoint struct {
 
 // Run writes the list to stdio.Out.
 func (b *BackupList) Run(ctx context.Context, stdio Stdio) error {
-	if err := b.needsEnv("berth backup list"); err != nil {
+	if err := b.needsEnv("backup list"); err != nil {
 		return err
 	}
 	client, err := b.cloud(ctx)

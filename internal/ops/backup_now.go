@@ -26,7 +26,7 @@ Exit codes: 0 backed up; 1 failed; 2 a flag cannot be used; 130 Ctrl-C: the back
 
 // Run takes a backup, waits for it, and writes its name to stdio.Out.
 func (b *BackupNow) Run(ctx context.Context, stdio Stdio) error {
-	if err := b.needsEnv("berth backup now"); err != nil {
+	if err := b.needsEnv("backup now"); err != nil {
 		return err
 	}
 	d, err := b.deployed(ctx, stdio)

@@ -96,7 +96,7 @@ func (b *BackupRestore) Run(ctx context.Context, stdio Stdio) error {
 
 // options are the deploy options, with those that the target gives.
 func (b *BackupRestore) options() (map[string]string, error) {
-	if err := b.needsEnv("berth backup restore"); err != nil {
+	if err := b.needsEnv("backup restore"); err != nil {
 		return nil, err
 	}
 	given, err := readOptions(b.Context, b.Target)

@@ -184,3 +184,21 @@ func TestDownStopped(t *testing.T) {
 		}
 	}
 }
+
+// EFS and ECS take some moments to know what they have just done.
+func TestVerifyWaitsForAWSToSettle(t *testing.T) {
+	a := newAccount(t, "dev")
+	a.Change(func(w *awstest.World) {
+		w.OneOffs().Late = 2
+		w.Lag("DeleteFileSystem", 2)
+		w.Lag("DescribeMountTargetSecurityGroups", 1)
+	})
+	if err := a.run(t.Context(), &ops.BackupVerify{Target: dev}); err != nil {
+		t.Fatalf("%v\n%s", err, a.err.String())
+	}
+	a.Change(func(w *awstest.World) {
+		if len(w.Files()) != 1 {
+			t.Errorf("the drill leaves %v", w.Files())
+		}
+	})
+}

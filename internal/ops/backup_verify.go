@@ -33,7 +33,7 @@ Exit codes: 0 every session can be read; 1 one cannot, or the drill failed; 2 a 
 
 // Run restores a backup, has it read, and removes it.
 func (b *BackupVerify) Run(ctx context.Context, stdio Stdio) (err error) {
-	if err := b.needsEnv("berth backup verify"); err != nil {
+	if err := b.needsEnv("backup verify"); err != nil {
 		return err
 	}
 	from, err := b.deployed(ctx, stdio)

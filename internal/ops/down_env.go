@@ -74,11 +74,17 @@ func (t *teardown) look(ctx context.Context) (err error) {
 	case err != nil:
 		return err
 	}
+	if t.stack != nil && t.stack.Protected { // before anything goes that the stack would then stay without
+		return &cloud.Error{
+			What: "stack " + t.names.Stack() + " has termination protection, which somebody has put on",
+			Next: "take it off: `aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name " + t.names.Stack() + t.client.RegionFlag() + "`, then the same command again",
+		}
+	}
 	t.holds, err = t.client.Holds(ctx, t.names)
 	return err
 }
 
-// refuseWhileSessionsRun asks what the agent said last; --force does not ask.
+// refuseWhileSessionsRun asks how many sessions there are to lose; --force does not ask.
 func (t *teardown) refuseWhileSessionsRun(ctx context.Context) error {
 	if t.down.Force || t.stack == nil || t.stack.Status == "ROLLBACK_COMPLETE" {
 		return nil
@@ -90,7 +96,7 @@ func (t *teardown) refuseWhileSessionsRun(ctx context.Context) error {
 	if service.Running == 0 {
 		return nil
 	}
-	sessions, known, err := t.client.ActiveSessions(ctx, t.names, time.Now())
+	sessions, known, err := t.sessions(ctx)
 	next := "wait for them (`berth ps " + t.client.Flags(t.names) + "`), or give --force, and they are cut off"
 	switch {
 	case err != nil:
@@ -98,9 +104,35 @@ func (t *teardown) refuseWhileSessionsRun(ctx context.Context) error {
 	case !known:
 		return &cloud.Error{What: "the agent runs, and has not said in the last minutes how many sessions it has", Next: "`berth ps " + t.client.Flags(t.names) + "` asks it; --force deletes in any case"}
 	case sessions > 0:
-		return &cloud.Error{What: plural(sessions, "session runs", "sessions run"), Next: next}
+		return &cloud.Error{What: plural(sessions, "session runs or waits", "sessions run or wait"), Next: next}
 	}
 	return nil
+}
+
+// sessions is how many sessions have not ended. The metric is a minute old, and may be of before one that has just begun: the agent itself is
+// asked too. Where it cannot be reached, the metric has to do.
+func (t *teardown) sessions(ctx context.Context) (n int, known bool, err error) {
+	n, known, err = t.client.ActiveSessions(ctx, t.names, time.Now())
+	if err != nil || n > 0 {
+		return n, known, err
+	}
+	limited, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
+	client, err := t.down.reach(limited)
+	if err != nil {
+		return n, known, ctx.Err()
+	}
+	defer client.Close()
+	status, err := client.Status(limited)
+	if err != nil {
+		return n, known, ctx.Err()
+	}
+	for state, count := range status.Sessions {
+		if !state.Ended() {
+			n += count
+		}
+	}
+	return n, true, nil
 }
 
 // announce says what goes and what stays.
@@ -133,6 +165,9 @@ func (t *teardown) heldThings() (things []string) {
 	}
 	if n := len(t.holds.RecoveryPoints); n > 0 {
 		things = append(things, plural(n, "backup", "backups")+" in vault "+t.names.Stack())
+	}
+	if t.holds.Vault && len(t.holds.RecoveryPoints) == 0 && t.stack == nil {
+		things = append(things, "the empty backup vault "+t.names.Stack())
 	}
 	if t.holds.Repository {
 		things = append(things, fmt.Sprintf("repository %s (%s, %s)", t.names.Stack(), plural(t.holds.Images, "image", "images"), bytesText(t.holds.ImageBytes)))
@@ -326,6 +361,9 @@ func (t *teardown) left(ctx context.Context) error {
 	costs := "What is left costs nothing that berth has a price for."
 	if dollars, ok := monthly(t.holds, t.client.Region); ok {
 		costs = fmt.Sprintf("What is left costs about %s a month.", money(dollars))
+		if dollars < 0.005 {
+			costs = "What is left costs less than a cent a month."
+		}
 	}
 	_, err = fmt.Fprintf(t.stdio.Out, "%s `berth up %s` takes it on again, `berth down %s --purge` deletes it.\n", costs, t.client.Flags(t.names), t.client.Flags(t.names))
 	return err

@@ -77,9 +77,13 @@ func (d *drill) check(ctx context.Context, place bool) (*verified, error) {
 	}
 	tell(d.stdio.Err, "task %s reads the restored volume", path.Base(d.task))
 	var ended cloud.Task
+	missed := 0 // ECS may not know it yet
 	err = untilTold(ctx, d.every, "the task is stopped", func(ctx context.Context) (bool, error) {
 		task, ok, err := d.client.TaskByARN(ctx, d.stack, d.task)
 		if err == nil && !ok {
+			if missed++; missed < outage {
+				return false, nil
+			}
 			err = errors.New("ECS has forgotten the task that was to look")
 		}
 		ended = task
@@ -175,7 +179,7 @@ func (d *drill) clean(ctx context.Context, keep bool) error {
 	if d.fileSystem != "" && !keep {
 		if !unmounted {
 			left = append(left, "file system "+d.fileSystem)
-		} else if try("file system "+d.fileSystem, d.client.DeleteFileSystem(ctx, d.fileSystem)) {
+		} else if try("file system "+d.fileSystem, d.deleteFileSystem(ctx)) {
 			d.fileSystem = ""
 		}
 	}
@@ -187,6 +191,22 @@ func (d *drill) clean(ctx context.Context, keep bool) error {
 	}
 	return fmt.Errorf("%w; still there: %s", failed[0], strings.Join(left, "; "))
 }
+
+// deleteFileSystem deletes the file system, some moments after its last mount target if need be.
+func (d *drill) deleteFileSystem(ctx context.Context) (err error) {
+	for looks := 1; ; looks++ {
+		inUse, err := d.client.DeleteFileSystem(ctx, d.fileSystem)
+		if !inUse || looks == inUseLooks {
+			return err
+		}
+		if err := pause(ctx, d.every); err != nil {
+			return err
+		}
+	}
+}
+
+// inUseLooks is how often a file system is to be deleted that EFS says is in use.
+const inUseLooks = 20
 
 // unmount removes the drill's mount targets, and waits until they have gone: before that the file system cannot go either.
 func (d *drill) unmount(ctx context.Context) error {

@@ -38,7 +38,7 @@ func (e *CommandError) Error() string { return fmt.Sprintf("the command exited w
 
 // Run runs the command.
 func (e *Exec) Run(ctx context.Context, stdio Stdio) error {
-	if err := e.needsEnv("berth exec"); err != nil {
+	if err := e.needsEnv("exec"); err != nil {
 		return err
 	}
 	command := e.Command

@@ -35,7 +35,7 @@ Exit codes: 1 it cannot listen, or AWS refuses; 2 a flag cannot be used; 3 the a
 
 // Run passes connections on.
 func (o *Open) Run(ctx context.Context, stdio Stdio) error {
-	if err := o.needsEnv("berth open"); err != nil {
+	if err := o.needsEnv("open"); err != nil {
 		return err
 	}
 	if o.Port < 0 || o.Port > 65535 {

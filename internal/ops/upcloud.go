@@ -172,6 +172,11 @@ func (d *deployment) provision(ctx context.Context, stdio Stdio, given map[strin
 		}
 		return parsed, d.why(ctx, err, begun, nil)
 	}
+	if stack != nil && stack.Protected {
+		if err := d.client.Protect(ctx, d.names); err != nil {
+			return parsed, err
+		}
+	}
 	return parsed, d.refresh(ctx)
 }
 

@@ -124,6 +124,7 @@ var _ = register("backup", map[string]Handler{
 		if len(w.Backups().Points[c.Text("id")]) > 0 {
 			return nil, &Fault{400, "InvalidRequestException", "Backup vault cannot be deleted because it contains recovery points."}
 		}
+		delete(w.Backups().Points, c.Text("id"))
 		return object{}, nil
 	},
 	"DescribeBackupVault": func(w *World, c Call) (any, error) {

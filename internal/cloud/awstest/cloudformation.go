@@ -15,6 +15,7 @@ type Stack struct {
 	Parameters, Outputs, Tags      map[string]string
 	Created, Updated               time.Time
 	Events                         []StackEvent
+	Protected                      bool
 }
 
 // StackEvent is what CloudFormation did with a resource.
@@ -63,6 +64,7 @@ func (s *Stack) describe() object {
 	described := object{
 		"StackName": s.Name, "StackId": "arn:aws:cloudformation:" + Region + ":" + Account + ":stack/" + s.Name + "/1", "StackStatus": s.Status, "CreationTime": s.Created,
 		"Parameters": pairs("ParameterKey", "ParameterValue", s.Parameters), "Outputs": pairs("OutputKey", "OutputValue", s.Outputs), "Tags": pairs("Key", "Value", s.Tags),
+		"EnableTerminationProtection": s.Protected,
 	}
 	if s.Reason != "" {
 		described["StackStatusReason"] = s.Reason
@@ -143,6 +145,14 @@ var _ = register("cloudformation", map[string]Handler{
 			return nil, err
 		}
 		w.update(stack, c)
+		return object{"StackId": stack.describe()["StackId"]}, nil
+	},
+	"UpdateTerminationProtection": func(w *World, c Call) (any, error) {
+		stack, err := w.stack(c)
+		if err != nil {
+			return nil, err
+		}
+		stack.Protected = c.Text("EnableTerminationProtection") == "true"
 		return object{"StackId": stack.describe()["StackId"]}, nil
 	},
 	"DeleteStack": func(w *World, c Call) (any, error) {

@@ -15,6 +15,7 @@ type Service struct {
 	State, Reason    string   // of the primary deployment; COMPLETED if empty
 	Polls            int      // answers in which the deployment is still IN_PROGRESS
 	Ran              []string // what ImageRef was in each revision, from the first
+	TakenBack        []int    // revisions that came to nothing
 	Events           []string
 	Tasks            []*Task
 
@@ -175,6 +176,10 @@ var _ = register("ecs", map[string]Handler{
 			return nil, err
 		}
 		all := []object{}
+		if o := w.OneOffs(); o.Late > 0 && strings.Contains(fmt.Sprint(c.List("tasks")), "/d0") {
+			o.Late--
+			return object{"tasks": all, "failures": []object{{"reason": "MISSING"}}}, nil
+		}
 		for _, task := range service.Tasks {
 			described := task.describe(service.Name)
 			if slices.ContainsFunc(c.List("tasks"), func(name string) bool { return strings.HasSuffix(described["taskArn"].(string), name) }) {

@@ -26,6 +26,15 @@ func (w *World) Files() map[string]*FileSystem {
 	return found
 }
 
+// Lag has EFS take so many calls of an action for too early: what was just changed has not settled.
+func (w *World) Lag(action string, calls int) { w.Extra["lag of "+action] = calls }
+
+func (w *World) lags(action string) bool {
+	left, _ := w.Extra["lag of "+action].(int)
+	w.Lag(action, left-1)
+	return left > 0
+}
+
 // AddVolume adds the file system of a stack, with its mount targets.
 func (w *World) AddVolume(stack *Stack) *FileSystem {
 	made := &FileSystem{Tags: maps.Clone(stack.Tags), Size: 1_500_000, Policy: `{"Version":"2012-10-17"}`, Targets: map[string]string{}}
@@ -85,7 +94,7 @@ var _ = register("elasticfilesystem", map[string]Handler{
 		if each == nil {
 			return nil, noFileSystem(c.Text("id"))
 		}
-		if len(each.Targets) > 0 {
+		if len(each.Targets) > 0 || w.lags("DeleteFileSystem") {
 			return nil, &Fault{409, "FileSystemInUse", "File system has mount targets"}
 		}
 		delete(w.Files(), c.Text("id"))
@@ -125,7 +134,10 @@ var _ = register("elasticfilesystem", map[string]Handler{
 		}
 		return object{"MountTargets": all}, nil
 	},
-	"DescribeMountTargetSecurityGroups": func(*World, Call) (any, error) {
+	"DescribeMountTargetSecurityGroups": func(w *World, _ Call) (any, error) {
+		if w.lags("DescribeMountTargetSecurityGroups") {
+			return nil, &Fault{409, "IncorrectMountTargetState", "The mount target is being deleted"}
+		}
 		return object{"SecurityGroups": []any{"sg-0000000f"}}, nil
 	},
 	"CreateMountTarget": func(w *World, c Call) (any, error) {

@@ -13,6 +13,7 @@ type OneOffs struct {
 	Exit        int
 	Lines       []string // what a task writes
 	Hang        bool     // a task runs on
+	Late        int      // answers to DescribeTasks in which a task is not known yet
 	Definitions map[string]map[string]any
 }
 
@@ -97,7 +98,16 @@ func describeTaskDefinition(w *World, c Call) (any, error) {
 	if service := w.Services[family]; service != nil && 0 < revision && revision <= len(service.Ran) {
 		image = service.Repository + service.Ran[revision-1]
 	}
+	made := time.Unix(1_700_000_000, 0).Add(time.Duration(revision) * time.Minute)
+	gone := made.Add(time.Second)
+	if service := w.Services[family]; service != nil && !slices.Contains(service.TakenBack, revision) {
+		gone = gone.Add(time.Minute) // when the next one runs
+		for next := revision + 1; slices.Contains(service.TakenBack, next); next++ {
+			gone = gone.Add(time.Minute)
+		}
+	}
 	return object{"taskDefinition": object{
+		"registeredAt": made, "deregisteredAt": gone,
 		"taskDefinitionArn": c.Text("taskDefinition"), "family": "claude-code-dev", "cpu": "2048", "memory": "8192", "networkMode": "awsvpc",
 		"requiresCompatibilities": []any{"FARGATE"}, "executionRoleArn": "arn:aws:iam::" + Account + ":role/execution", "taskRoleArn": "arn:aws:iam::" + Account + ":role/task",
 		"containerDefinitions": []object{{"name": "agent", "image": image, "secrets": []object{{"name": "ANTHROPIC_API_KEY", "valueFrom": "arn"}}, "readonlyRootFilesystem": true}},

@@ -175,6 +175,12 @@ var _ = register("logs", map[string]Handler{
 		if len(all) == 0 {
 			return nil, &Fault{400, "ResourceNotFoundException", "The specified log stream does not exist."}
 		}
+		const page = 100
+		if head, _ := c.Input["startFromHead"].(bool); len(all) > page && head {
+			all = all[:page]
+		} else if len(all) > page {
+			all = all[len(all)-page:]
+		}
 		return object{"events": all, "nextForwardToken": "f/1", "nextBackwardToken": "b/1"}, nil
 	},
 })
