@@ -285,7 +285,6 @@ func TestUnknownResourceTypeIsRefused(t *testing.T) {
 	assembly := t.TempDir()
 	for name, text := range map[string]string{
 		"ledger.template.json": `{"Resources": {"Ledger": {"Type": "AWS::QLDB::Ledger", "Properties": {"PermissionsMode": "STANDARD"}}}}`,
-		//nolint:misspell // the CDK's word
 		"manifest.json": `{"version": "36.0.0", "artifacts": {"ledger": {"type": "aws:cloudformation:stack",
 			"environment": "aws://123456789012/us-east-1", "properties": {"templateFile": "ledger.template.json"}}}}`,
 	} {

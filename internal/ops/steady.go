@@ -161,7 +161,7 @@ func (w *wait) count(ctx context.Context, service *cloud.Service) (astray bool, 
 	}
 	w.d.say("the service was set to %s beside the stack, which says %d: it is set to that again", plural(service.Desired, "task", "tasks"), wanted)
 	w.scaled, w.d.changed = true, true
-	return true, w.d.client.Scale(ctx, w.d.stack, int32(wanted))
+	return true, w.d.client.Scale(ctx, w.d.stack, int32(wanted)) //nolint:gosec // the parameter is 0 or 1
 }
 
 // oldKey has a task replaced, once, that was made before the present key was set: an earlier run may have been cut off between the two, and a

@@ -159,48 +159,55 @@ func (s *Session) mark() error {
 // acquire makes this daemon the session's owner.
 func (s *Session) acquire() error {
 	for range 10 {
-		// First the log, then the lease: who became the owner in between has claimed the epoch that we try to claim.
-		if err := s.refresh(false); err != nil {
+		if done, err := s.tryAcquire(); done || err != nil {
 			return err
 		}
-		current, _, err := readLease(s.dir)
-		if err != nil {
-			return err
-		}
-		next := s.Record().Epoch + 1
-		if current != nil {
-			if current.holds(s.owner, s.now()) {
-				return &LeasedError{ID: s.ID(), Owner: current.Owner.ID}
-			}
-			next = max(next, current.Epoch+1)
-		}
-		claimed, err := makeClaim(s.dir, lease{Owner: s.owner, Epoch: next, Renewed: s.now()})
-		if errors.Is(err, fs.ErrExist) {
-			continue // somebody was faster
-		}
-		if err != nil {
-			return err
-		}
-		// An epoch that is in the log has had its owner, who let go of it since we looked.
-		if err := s.refresh(false); err != nil || s.Record().Epoch >= next {
-			if err := errors.Join(err, claimed.remove()); err != nil {
-				return err
-			}
-			continue
-		}
-		if newest, err := s.follow(claimed); err != nil {
-			claimed.giveUp()
-			return err
-		} else if !newest {
-			if err := claimed.remove(); err != nil {
-				return err
-			}
-			continue
-		}
-		s.unmarked = current != nil && !current.Owner.dead(s.owner)
-		return s.enter(claimed, current != nil)
 	}
 	return &LeasedError{ID: s.ID(), Owner: "that is faster each time"}
+}
+
+// tryAcquire is one attempt. It reports false if somebody was faster.
+func (s *Session) tryAcquire() (done bool, err error) {
+	// First the log, then the lease: who became the owner in between has claimed the epoch that we try to claim.
+	if err := s.refresh(false); err != nil {
+		return false, err
+	}
+	current, _, err := readLease(s.dir)
+	if err != nil {
+		return false, err
+	}
+	next := s.Record().Epoch + 1
+	if current != nil {
+		if current.holds(s.owner, s.now()) {
+			return false, &LeasedError{ID: s.ID(), Owner: current.Owner.ID}
+		}
+		next = max(next, current.Epoch+1)
+	}
+	claimed, err := makeClaim(s.dir, lease{Owner: s.owner, Epoch: next, Renewed: s.now()})
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil // somebody was faster
+	}
+	if err != nil {
+		return false, err
+	}
+	// An epoch that is in the log has had its owner, who let go of it since we looked.
+	if err := s.refresh(false); err != nil || s.Record().Epoch >= next {
+		if err := errors.Join(err, claimed.remove()); err != nil {
+			return false, err
+		}
+		return false, nil
+	}
+	if newest, err := s.follow(claimed); err != nil {
+		claimed.giveUp()
+		return false, err
+	} else if !newest {
+		if err := claimed.remove(); err != nil {
+			return false, err
+		}
+		return false, nil
+	}
+	s.unmarked = current != nil && !current.Owner.dead(s.owner)
+	return true, s.enter(claimed, current != nil)
 }
 
 // holds reports whether the lease keeps others out: its owner is not known to have ended, and has renewed it lately. A time far ahead is

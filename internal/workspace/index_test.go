@@ -45,7 +45,7 @@ func TestAFaultOfTheWatcherIsTheWaitersOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var broken *scratch
 		stop := broken.unplug(t.Context())
-		time.Sleep(plugged)
+		time.Sleep(plugged) //nolint:forbidigo // of the bubble's clock
 		synctest.Wait()
 		defer func() {
 			if recover() == nil {
