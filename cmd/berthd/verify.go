@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"io"
 	"os"
 	"path/filepath"
@@ -66,13 +67,13 @@ func (v verify) find() (string, error) {
 	if is(v.Name) {
 		return v.Name, nil
 	}
-	restored, err := filepath.Glob(filepath.Join(v.Dir, "aws-backup-restore_*"))
+	restored, err := fs.Glob(os.DirFS(v.Dir), "aws-backup-restore_*") // the directory may be called as a pattern is
 	if err != nil {
 		return "", err
 	}
 	var found []string
 	for _, each := range restored {
-		if name := filepath.Join(filepath.Base(each), v.Name); is(name) {
+		if name := filepath.Join(each, v.Name); is(name) {
 			found = append(found, name)
 		}
 	}

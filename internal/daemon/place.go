@@ -54,11 +54,12 @@ const temporaryPrefix = ".agent-"
 // temporary makes a directory on the work disk that no session can enter, and removes those that killed daemons have left. It
 // is this daemon's as long as the lock is open.
 func temporary(work string) (dir string, lock *os.File, err error) {
-	left, err := filepath.Glob(filepath.Join(work, temporaryPrefix+"*"))
+	left, err := fs.Glob(os.DirFS(work), temporaryPrefix+"*") // the directory may be called as a pattern is
 	if err != nil {
 		return "", nil, err
 	}
-	for _, old := range left {
+	for _, name := range left {
+		old := filepath.Join(work, name)
 		held, err := os.Open(old)
 		if err == nil && unix.Flock(int(held.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			_ = os.RemoveAll(old) // it is tried again at the next start

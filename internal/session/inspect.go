@@ -1,7 +1,6 @@
 package session
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -52,8 +51,8 @@ func Inspect(dir string) (*Inspection, error) {
 		found.Events += events
 		found.States[session.State()]++
 	}
-	mirrors, err := filepath.Glob(filepath.Join(dir, "repos", "*.git"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	mirrors, err := fs.Glob(os.DirFS(dir), "repos/*.git") // the directory may be called as a pattern is
+	if err != nil {
 		return nil, err
 	}
 	found.Mirrors = len(mirrors)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -63,11 +64,11 @@ func (m *Mirrors) deliver(ctx context.Context, place Place, request Request, don
 		return err
 	}
 	defer unlockPlace()
-	shared, err := r.use(ctx, false)
+	held, err := r.use(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer unlock(shared)
+	defer func() { unlock(held) }()
 	checkpoint, err := r.sessionRef(ctx, "refs/berth/"+place.ID)
 	if err != nil || checkpoint == "" {
 		return err
@@ -93,7 +94,22 @@ func (m *Mirrors) deliver(ctx context.Context, place Place, request Request, don
 	if _, _, has := m.credential(from); !has && (from.kind == https || from.kind == plain) {
 		return errors.New("the agent has no token for " + hostOf(from))
 	}
-	if err := r.push(ctx, from, place, found.commit); err != nil {
+	err = r.push(ctx, from, place, found.commit, "")
+	if errors.Is(err, os.ErrExist) {
+		// Somebody was killed over it, for a session has one owner at a time: what he was about to push may be there.
+		unlock(held)
+		if held, err = r.use(ctx, true); err != nil {
+			return err
+		}
+		before := r.lockSays(deliveredRef(place.ID))
+		r.removeLocks()
+		unlock(held) // nobody should have to wait for the origin
+		if held, err = r.use(ctx, false); err != nil {
+			return err
+		}
+		err = r.push(ctx, from, place, found.commit, before)
+	}
+	if err != nil {
 		return err
 	}
 	done.Commit = found.commit
@@ -102,38 +118,50 @@ func (m *Mirrors) deliver(ctx context.Context, place Place, request Request, don
 	return err
 }
 
+func deliveredRef(id string) string { return "refs/delivered/" + id }
+
 // push makes a commit the origin's branch. What is on that branch gives way only if it was pushed from here, or the
-// commit builds on it.
-func (r *mirror) push(ctx context.Context, from address, place Place, commit string) error {
+// commit builds on it; before is what may have been pushed from here as well. The error is os.ErrExist if somebody was killed over it.
+func (r *mirror) push(ctx context.Context, from address, place Place, commit, before string) error {
 	branch := "refs/heads/" + place.Branch
 	answer, err := r.network(ctx, git{dir: "/"}, from, "ls-remote", "--", from.text, branch)
 	if err != nil {
 		return gitSaid(err, "")
 	}
 	there, _, _ := strings.Cut(strings.TrimSpace(answer), "\t")
-	pushed, err := r.sessionRef(ctx, "refs/delivered/"+place.ID)
+	name := deliveredRef(place.ID)
+	pushed, err := r.sessionRef(ctx, name)
 	if err != nil {
 		return err
 	}
 	if there == commit {
-		return r.writeRef("refs/delivered/"+place.ID, commit)
+		return r.writeRef(name, commit)
 	}
 	expected := pushed
 	if there == "" {
 		expected = "" // somebody has merged it and removed the branch
-	} else if there != pushed && r.contains(ctx, commit, there) {
+	} else if there != pushed && (there == before || r.contains(ctx, commit, there)) {
 		expected = there
 	}
 	if there != expected {
+		if there == r.lockSays(name) {
+			return os.ErrExist
+		}
 		return fmt.Errorf("somebody else has pushed to %s of %s", place.Branch, from.text)
 	}
-	output, err := r.network(ctx, r.bare(commit), from, "push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no",
-		"--force-with-lease="+branch+":"+expected, "--", from.text, commit+":"+branch)
-	if err != nil {
-		return gitSaid(err, output)
-	}
-	r.pushed(tip{oid: commit, name: branch})
-	return r.writeRef("refs/delivered/"+place.ID, commit)
+	return r.lockedRef(name, func(lock *os.File) error {
+		// First: who is killed as it is pushed leaves the lock, which says what may be there.
+		if err := fillRef(lock, commit); err != nil {
+			return err
+		}
+		output, err := r.network(ctx, r.bare(commit), from, "push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no",
+			"--force-with-lease="+branch+":"+expected, "--", from.text, commit+":"+branch)
+		if err != nil {
+			return gitSaid(err, output)
+		}
+		r.pushed(tip{oid: commit, name: branch})
+		return nil
+	})
 }
 
 // contains reports whether a commit builds on another.

@@ -211,9 +211,9 @@ func packedRefs(tips []tip) string {
 
 // takePacks copies the packs of a repository on local disk.
 func (r *mirror) takePacks(from string) error {
-	packs, err := filepath.Glob(filepath.Join(from, "objects", "pack", "pack-*.pack"))
-	if err != nil || len(packs) == 0 {
-		return err
+	packs := packsOf(from)
+	if len(packs) == 0 {
+		return nil
 	}
 	for _, pack := range packs {
 		if err := r.copyPack(pack); err != nil {

@@ -28,11 +28,8 @@ func newTree(place Place) (*fresh, error) {
 		return nil, failed("cannot make a workspace in %q: its name has characters that git does not take", tree)
 	}
 	prefix := ".new-" + filepath.Base(tree) + "-"
-	left, err := filepath.Glob(filepath.Join(filepath.Dir(tree), prefix+"*"))
-	if err == nil {
-		for _, dir := range left { // of somebody who was killed: a session has one owner at a time
-			_ = os.RemoveAll(dir) // the next one tries again
-		}
+	for _, dir := range namedIn(filepath.Dir(tree), prefix, "") { // of somebody who was killed: a session has one owner at a time
+		_ = os.RemoveAll(dir) // the next one tries again
 	}
 	temporary, err := os.MkdirTemp(filepath.Dir(tree), prefix)
 	if err != nil {

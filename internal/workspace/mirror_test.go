@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,11 +24,11 @@ import (
 // mirrorOf finds the only mirror on a volume.
 func mirrorOf(t *testing.T, m *workspace.Mirrors) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(m.Dir(), "*.git"))
+	found, err := fs.Glob(os.DirFS(m.Dir()), "*.git")
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)
 	}
-	return found[0]
+	return filepath.Join(m.Dir(), found[0])
 }
 
 // Many goroutines, and other processes, make and fetch one mirror at once.

@@ -79,8 +79,7 @@ func (r *mirror) format() format {
 		}
 		return sha1Format
 	}
-	packs, _ := filepath.Glob(filepath.Join(r.path, "objects", "pack", "pack-*.pack")) // the pattern is a right one
-	for _, pack := range packs {
+	for _, pack := range packsOf(r.path) {
 		return formatOf(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(pack), "pack-"), ".pack"))
 	}
 	return sha1Format

@@ -48,8 +48,8 @@ func (m *Mirrors) Restore(ctx context.Context, place Place) (*api.Checkpoint, er
 
 func (r *mirror) restore(ctx context.Context, place Place) (*api.Checkpoint, error) {
 	if !r.exists() {
-		if aside, err := filepath.Glob(r.base() + ".damaged-*"); err != nil || len(aside) == 0 {
-			return nil, err
+		if len(namedIn(r.dir, filepath.Base(r.base())+asideInfix, "")) == 0 {
+			return nil, nil
 		}
 		if err := r.make(ctx); err != nil { // somebody was killed over its repair
 			return nil, err

@@ -146,8 +146,7 @@ func (r *mirror) storePack(ctx context.Context, s *scratch, commit string, has [
 		return err
 	}
 	defer os.RemoveAll(temporary)
-	packs := filepath.Join(temporary, "objects", "pack")
-	if err := errors.Join(os.MkdirAll(packs, 0o700), makeBare(temporary, formatOf(commit))); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(temporary, "objects", "pack"), 0o700), makeBare(temporary, formatOf(commit))); err != nil {
 		return err
 	}
 	from, to := s.git(), git{dir: "/", env: []string{"GIT_DIR=" + temporary}, config: []string{"core.fsync=none", "pack.writeReverseIndex=false"}}
@@ -155,11 +154,30 @@ func (r *mirror) storePack(ctx context.Context, s *scratch, commit string, has [
 	if err := pipe(ctx, from, packNew, to, []string{"index-pack", "--stdin"}); err != nil {
 		return err
 	}
-	made, err := filepath.Glob(filepath.Join(packs, "pack-*.pack"))
-	if err != nil || len(made) != 1 {
-		return fmt.Errorf("git made %d packs instead of one: %w", len(made), err)
+	made := packsOf(temporary)
+	if len(made) != 1 {
+		return fmt.Errorf("git made %d packs instead of one", len(made))
 	}
 	return r.copyPack(made[0])
+}
+
+// packsOf lists the packs of a repository.
+func packsOf(repository string) []string {
+	return namedIn(filepath.Join(repository, "objects", "pack"), "pack-", ".pack")
+}
+
+// namedIn lists what there is in a directory that can be read, of which the names begin and end so. The directory may be called as a pattern is.
+func namedIn(dir, prefix, suffix string) (paths []string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), prefix) && strings.HasSuffix(entry.Name(), suffix) {
+			paths = append(paths, filepath.Join(dir, entry.Name()))
+		}
+	}
+	return paths
 }
 
 // copyPack copies a pack and its index to the mirror, each under another name until it is whole and synced: side by side, but git takes

@@ -150,7 +150,7 @@ func noCheckpoint(id string) error {
 // delivered makes the commit with a session's work; the one that was pushed, if that is it.
 func (r *mirror) delivered(ctx context.Context, id, checkpoint, base string) (*work, error) {
 	title := defaultTitle(id)
-	pushed, err := r.sessionRef(ctx, "refs/delivered/"+id)
+	pushed, err := r.sessionRef(ctx, deliveredRef(id))
 	if err != nil {
 		return nil, err
 	}
@@ -197,14 +197,24 @@ func (m *Mirrors) Forget(ctx context.Context, source Source, id string) error {
 	if !r.exists() {
 		return nil
 	}
-	shared, err := r.use(ctx, false)
+	held, err := r.use(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer unlock(shared)
+	defer func() { unlock(held) }()
 	r.know(id, nil)
 	g := r.git()
-	g.stdin = "delete refs/berth/" + id + "\ndelete refs/delivered/" + id + "\n"
+	g.stdin = "delete refs/berth/" + id + "\ndelete " + deliveredRef(id) + "\n"
 	_, err = g.run(ctx, "update-ref", "--stdin")
+	if failure := new(gitError); errors.As(err, &failure) && ctx.Err() == nil {
+		unlock(held)
+		if held, err = r.use(ctx, true); err != nil {
+			return err
+		}
+		if r.removeLocks() == 0 { // of somebody who was killed
+			return failure
+		}
+		_, err = g.run(ctx, "update-ref", "--stdin")
+	}
 	return err
 }

@@ -9,10 +9,22 @@ import (
 // writeRef sets a ref of the mirror as `git update-ref` does, in a tenth of the operations on the volume. The error is
 // os.ErrExist if somebody else has it locked.
 func (r *mirror) writeRef(name, oid string) error {
-	return r.lockedRef(name, func(lock *os.File) error {
-		_, err := lock.WriteString(oid + "\n")
-		return err
-	})
+	return r.lockedRef(name, func(lock *os.File) error { return fillRef(lock, oid) })
+}
+
+// fillRef writes what a ref leads to, synced.
+func fillRef(lock *os.File, oid string) error {
+	_, err := lock.WriteString(oid + "\n")
+	return errors.Join(err, lock.Sync())
+}
+
+// lockSays returns what a ref was about to lead to when somebody was killed over it; nothing if that is not known.
+func (r *mirror) lockSays(name string) string {
+	text, err := os.ReadFile(filepath.Join(r.path, filepath.FromSlash(name)) + ".lock")
+	if err != nil {
+		return ""
+	}
+	return parseOID(string(text))
 }
 
 // moveRef makes the session's ref lead to a checkpoint, if it is as this run knows it: nobody else can move it between the
@@ -29,12 +41,11 @@ func (r *mirror) moveRef(id string, run *known) error {
 				return err
 			}
 		}
-		_, err = lock.WriteString(run.next + "\n")
-		return err
+		return fillRef(lock, run.next)
 	})
 }
 
-// lockedRef locks a ref's file, has write fill the one that replaces it, and puts that in its place, synced.
+// lockedRef locks a ref's file, has write fill the one that replaces it, synced, and puts that in its place.
 func (r *mirror) lockedRef(name string, write func(lock *os.File) error) error {
 	path := filepath.Join(r.path, filepath.FromSlash(name))
 	lock, err := os.OpenFile(path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -46,10 +57,7 @@ func (r *mirror) lockedRef(name string, write func(lock *os.File) error) error {
 	if err != nil {
 		return err
 	}
-	if err = write(lock); err == nil {
-		err = lock.Sync()
-	}
-	if err = errors.Join(err, lock.Close()); err == nil {
+	if err = errors.Join(write(lock), lock.Close()); err == nil {
 		err = rename(path+".lock", path)
 	}
 	if err != nil {
