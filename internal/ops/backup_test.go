@@ -61,6 +61,19 @@ func TestVerifyDrill(t *testing.T) {
 	wellTold(t, a.run(t.Context(), &ops.BackupVerify{Target: dev}), ops.ExitFailed, "did not pass", "the event log is damaged")
 }
 
+// A request whose answer is lost may have begun what is paid for.
+func TestARestoreThatMayHaveBegun(t *testing.T) {
+	for name, v := range map[string]verb{"verify": &ops.BackupVerify{Target: dev}, "restore": &ops.BackupRestore{Target: dev, Yes: true}} {
+		a := newAccount(t, "dev")
+		a.Fail(awstest.Failure{Call: "backup:StartRestoreJob", Kind: "cut"})
+		err := a.run(t.Context(), v)
+		wellTold(t, err, ops.ExitFailed, "AWS cannot be reached")
+		if text := strings.Join(ops.Lines(err), "\n"); !strings.Contains(text, "`aws backup list-restore-jobs` shows") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
 func TestRestoreSwitches(t *testing.T) {
 	a := newAccount(t, "dev")
 	a.input = "claude-code-prod\n"

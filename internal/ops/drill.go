@@ -41,6 +41,9 @@ type verified struct {
 // restore restores a recovery point to a new file system.
 func (d *drill) restore(ctx context.Context, point *cloud.RecoveryPoint, token string) error {
 	id, err := d.client.StartRestore(ctx, d.stack, point, token)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, cloud.ErrNetwork)) { // the answer may have been lost, and not the request
+		return also(err, "if it began all the same, `aws backup list-restore-jobs"+d.client.RegionFlag()+"` shows it; it makes a file system that is paid for until `aws efs delete-file-system` deletes it")
+	}
 	if err != nil {
 		return err
 	}
