@@ -174,9 +174,10 @@ func TestTerminationProtection(t *testing.T) {
 	l.Change(func(w *awstest.World) {
 		w.Stacks["claude-code-dev"].Protected = true
 		w.AddPoint("claude-code-dev", "fs-0123456789abcdef0", time.Unix(1_700_000_000, 0))
+		w.OneOffs().Lines = []string{`{"verified":"claude-code-dev","sessions":1}`}
 		w.ActiveSessions(0)
 	})
-	for _, args := range [][]string{{"pause"}, {"unpause"}, {"up", "--no-smoke", "-c", "alertEmail=ops@example.com"}} {
+	for _, args := range [][]string{{"pause"}, {"unpause"}, {"up", "--no-smoke", "-c", "alertEmail=ops@example.com"}, {"backup", "restore", "--yes"}} {
 		if got := l.berth(t, "", append(slices.Clone(args), "--env", "dev")...); got.code != 0 || !slices.Contains(l.Mutations(), "cloudformation:UpdateStack") {
 			t.Errorf("%q: %+v", args, got)
 		}

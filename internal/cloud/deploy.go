@@ -25,10 +25,11 @@ import (
 type With struct {
 	Options, Parameters map[string]string
 	Import              bool // resources with names that are there already become the stack's
+	Protected           bool // the stack has termination protection, which it is to keep
 }
 
-// Protect puts termination protection back on, which the CDK CLI takes off when it deploys an app that does not ask for it.
-func (c *Client) Protect(ctx context.Context, names contract.Names) error {
+// protect puts termination protection back on, which the CDK CLI takes off when it deploys an app that does not ask for it.
+func (c *Client) protect(ctx context.Context, names contract.Names) error {
 	_, err := c.CloudFormation.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{
 		StackName: aws.String(names.Stack()), EnableTerminationProtection: aws.Bool(true),
 	})
@@ -36,8 +37,11 @@ func (c *Client) Protect(ctx context.Context, names contract.Names) error {
 }
 
 // Deploy deploys the project's stack, through `cdk deploy`.
-func (k *CDK) Deploy(ctx context.Context, c *Client, names contract.Names, with With, out io.Writer) error {
+func (k *CDK) Deploy(ctx context.Context, c *Client, names contract.Names, with With, out io.Writer) (err error) {
 	args := append([]string{"deploy", names.Stack(), "--require-approval", "never", "--progress", "events"}, Context(with.Options)...)
+	if with.Protected { // also where the deployment fails, or is cut off
+		defer func() { err = errors.Join(err, c.protect(context.WithoutCancel(ctx), names)) }()
+	}
 	if with.Import {
 		args = append(args, "--import-existing-resources")
 	}

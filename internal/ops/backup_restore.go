@@ -171,14 +171,20 @@ type switchover struct {
 func (s *switchover) run(ctx context.Context) (last string, err error) {
 	desired := s.stack.Parameters[contract.ParamDesiredCount]
 	flags := s.stack.Flags()
+	stays := "file system " + s.to + " is restored and stays"
+	onward := fmt.Sprintf("what CloudFormation has begun goes on: `berth status %s` tells whether the agent runs, `berth unpause %s` starts it; ", flags, flags)
 	if desired != "0" {
 		tell(s.stdio.Err, "stopping the agent; its sessions wait")
 		stop := map[string]string{contract.ParamDesiredCount: "0"}
 		if err := s.cdk.Roll(ctx, s.client, s.stack, stop, s.stdio.Err); err != nil {
-			return "", s.explain(ctx, err, "the agent is still on its volume; file system "+s.to+" is restored and stays")
+			next := "the agent is still on its volume; " + stays
+			if ctx.Err() != nil {
+				next = onward + stays
+			}
+			return "", s.explain(ctx, err, next)
 		}
 	}
-	back := fmt.Sprintf("the agent is stopped, on its old volume: `berth unpause %s` starts it there; file system %s is restored and stays", flags, s.to)
+	back := fmt.Sprintf("the agent is stopped, on its old volume: `berth unpause %s` starts it there; %s", flags, stays)
 	if last, err = backUp(ctx, s.stdio, s.client, s.stack); err != nil {
 		return "", also(err, back)
 	}
@@ -186,7 +192,10 @@ func (s *switchover) run(ctx context.Context) (last string, err error) {
 	given := maps.Clone(s.options)
 	given["fileSystemId"] = s.to
 	parameters := map[string]string{contract.ParamFileSystemID: s.to, contract.ParamDesiredCount: desired}
-	if err := s.cdk.Deploy(ctx, s.client, s.stack.Names, cloud.With{Options: given, Parameters: parameters}, s.stdio.Err); err != nil {
+	if err := s.cdk.Deploy(ctx, s.client, s.stack.Names, cloud.With{Options: given, Parameters: parameters, Protected: s.stack.Protected}, s.stdio.Err); err != nil {
+		if ctx.Err() != nil {
+			back = onward + stays + "; what the old volume held last is in " + last
+		}
 		return "", s.explain(ctx, err, back)
 	}
 	return last, nil

@@ -216,6 +216,13 @@ func (t *teardown) run(ctx context.Context, cdk *cloud.CDK) error {
 	return nil
 }
 
+const (
+	// stopTime is how long a task may take to end: its own two minutes, and ECS'.
+	stopTime = 10 * time.Minute
+	// emptyTime is how long AWS Backup may take to delete what a vault holds.
+	emptyTime = 30 * time.Minute
+)
+
 // lastBackup stops the agent and takes a backup of what it leaves.
 func (t *teardown) lastBackup(ctx context.Context) error {
 	if !t.stack.Healthy() || t.stack.Outputs[contract.OutputBackupRoleARN] == "" {
@@ -231,7 +238,7 @@ func (t *teardown) lastBackup(ctx context.Context) error {
 		if err := t.client.Scale(ctx, t.stack, 0); err != nil {
 			return err
 		}
-		if err := until(ctx, pollEvery(t.stdio.Getenv), func(ctx context.Context) (bool, error) {
+		if err := untilWithin(ctx, pollEvery(t.stdio.Getenv), stopTime, "the agent has not stopped", func(ctx context.Context) (bool, error) {
 			service, err := t.client.Service(ctx, t.stack)
 			return err == nil && service.Running == 0, err
 		}); err != nil {
@@ -249,7 +256,7 @@ func (t *teardown) emptyVault(ctx context.Context) error {
 		vault = t.stack.Vault()
 	}
 	asked := map[string]bool{}
-	return until(ctx, pollEvery(t.stdio.Getenv), func(ctx context.Context) (bool, error) {
+	return untilWithin(ctx, pollEvery(t.stdio.Getenv), emptyTime, "the vault "+vault+" still holds backups", func(ctx context.Context) (bool, error) {
 		points, err := t.client.RecoveryPoints(ctx, vault)
 		if err != nil || len(points) == 0 {
 			return true, err

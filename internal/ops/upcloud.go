@@ -147,7 +147,7 @@ func (d *deployment) provision(ctx context.Context, stdio Stdio, given map[strin
 	if err != nil {
 		return parsed, err
 	}
-	with := cloud.With{Options: given}
+	with := cloud.With{Options: given, Protected: stack != nil && stack.Protected}
 	if stack == nil {
 		if err := d.checkFirst(ctx, stdio, parsed); err != nil {
 			return parsed, err
@@ -171,11 +171,6 @@ func (d *deployment) provision(ctx context.Context, stdio Stdio, given map[strin
 			return parsed, d.interrupted()
 		}
 		return parsed, d.why(ctx, err, begun, nil)
-	}
-	if stack != nil && stack.Protected {
-		if err := d.client.Protect(ctx, d.names); err != nil {
-			return parsed, err
-		}
 	}
 	return parsed, d.refresh(ctx)
 }

@@ -40,6 +40,17 @@ func until(ctx context.Context, every time.Duration, look func(context.Context) 
 	}
 }
 
+// untilWithin is until for what comes to its end within a time, or not at all: late says then what has not come.
+func untilWithin(ctx context.Context, every, limit time.Duration, late string, look func(context.Context) (done bool, err error)) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := until(limited, every, look)
+	if limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s after %s", late, limit)
+	}
+	return err
+}
+
 // untilTold is until for what goes on in AWS without berth: onward says so, and how to see it, to whoever interrupts the wait or loses
 // the network.
 func untilTold(ctx context.Context, every time.Duration, onward string, look func(context.Context) (done bool, err error)) error {
