@@ -41,6 +41,25 @@ func (c *cloned) has(oids []string) bool {
 	return !slices.ContainsFunc(oids, func(oid string) bool { return !there[oid] })
 }
 
+// moveTo gives a fresh tree its objects, and reports whether it did. Nothing is lost if not: the mirror has them too.
+func (c *cloned) moveTo(tree *fresh) bool {
+	from, to := filepath.Join(c.dir, "objects", "pack"), filepath.Join(tree.path, ".git", "objects", "pack")
+	if _, err := os.Lstat(filepath.Join(c.dir, "shallow")); err == nil {
+		return false // parts of the history are missing, which is not to be passed over
+	}
+	packs := packsOf(c.dir)
+	if len(packs) != 1 || os.MkdirAll(to, 0o700) != nil {
+		return false
+	}
+	// Git takes a pack for there when its index is.
+	for _, name := range []string{filepath.Base(packs[0]), strings.TrimSuffix(filepath.Base(packs[0]), ".pack") + ".idx"} {
+		if os.Rename(filepath.Join(from, name), filepath.Join(to, name)) != nil { // it is another disk, say
+			return false
+		}
+	}
+	return true
+}
+
 // clone clones an origin: on local disk, for git would need thousands of operations on the volume, and then copies what came
 // of it.
 func (r *mirror) clone(ctx context.Context, from address, to string) (*cloned, error) {

@@ -169,10 +169,10 @@ func (r *mirror) copyObjects(ctx context.Context, fresh *fresh, wanted []string)
 	if len(wanted) == 0 {
 		return nil
 	}
-	source := r.bare(wanted[0])
-	if r.local.has(wanted) {
-		source = r.around(r.local.dir, wanted[0]) // rather than reading on the volume what was just copied there
+	if r.local.has(wanted) && r.local.moveTo(fresh) {
+		return nil
 	}
+	source := r.bare(wanted[0])
 	source.stdin = strings.Join(wanted, "\n") + "\n"
 	return pipe(ctx, source, packObjects, fresh.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"})
 }
