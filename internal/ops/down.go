@@ -18,7 +18,7 @@ import (
 type Down struct {
 	Target
 	Yes   bool `name:"yes" short:"y" help:"With --env: do not ask for the stack's name."`
-	Force bool `name:"force" help:"With --env: also while sessions run."`
+	Force bool `name:"force" help:"With --env: also while sessions run, or wait to."`
 	Purge bool `name:"purge" help:"With --env: leave nothing, no data and no backup either."`
 }
 

@@ -204,9 +204,14 @@ func checkNames(made contract.Names) error {
 		len(made.Project)-over, made.Environment, worst.Resource, quote(worst.Name), worst.Max)}
 }
 
-// quote shows a value on one line whatever is in it, cut short where it is long.
+// quote shows a value on one line whatever is in it, cut short where it is long, and without the password of an address.
 func quote(value string) string {
 	const most = 80
+	if scheme, rest, found := strings.Cut(value, "://"); found {
+		if at := strings.LastIndex(rest, "@"); at >= 0 {
+			value = scheme + "://…" + rest[at:]
+		}
+	}
 	if len(value) > most {
 		value = value[:most] + "…"
 	}
