@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "write golden files and the documentation's generated sections")
@@ -30,7 +32,7 @@ func Section(t *testing.T, file, name, text string) {
 		t.Errorf("%s lacks the line %q, or the line %q after it", file, strings.TrimSpace(begin), end)
 	case old == text:
 	case !*update:
-		t.Errorf("the section %q of %s is out of date: renew it with `make golden`", name, file)
+		t.Errorf("the section %q of %s is out of date: renew it with `make golden`; it would differ by (-there, +made)\n%s", name, file, cmp.Diff(strings.Split(old, "\n"), strings.Split(text, "\n")))
 	default:
 		if err := os.WriteFile(file, []byte(before+begin+text+end+after), 0o644); err != nil {
 			t.Fatal(err)

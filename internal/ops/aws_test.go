@@ -224,7 +224,7 @@ func TestInterruptedWaits(t *testing.T) {
 		{"verify's task", "ecs:DescribeTasks", "the task is stopped", &ops.BackupVerify{Target: dev}},
 		{"backup restore", "backup:DescribeBackupJob", "the agent is stopped, on its old volume", &ops.BackupRestore{Target: dev, Yes: true}},
 		{"restore stops the agent", "cloudformation:UpdateStack", "what CloudFormation has begun goes on: `berth status --env dev` tells whether the agent runs", &ops.BackupRestore{Target: dev, Yes: true}},
-		{"down", "backup:DescribeBackupJob", "`berth down --env prod` goes on", &ops.Down{Target: prod, Yes: true}},
+		{"down", "backup:DescribeBackupJob", "`berth down --env prod` goes on, `berth up --env prod` has the agent run again instead", &ops.Down{Target: prod, Yes: true}},
 	} {
 		environment := "dev"
 		if each.name == "down" {

@@ -21,6 +21,8 @@ type teardown struct {
 	names  contract.Names
 	stack  *cloud.Stack // nil: it is gone already
 	holds  *cloud.Holds
+
+	stopped bool // this run has ended the service's tasks, and nothing is deleted yet
 }
 
 // keeps reports whether data outlives the stack.
@@ -207,6 +209,9 @@ func (t *teardown) run(ctx context.Context, cdk *cloud.CDK) error {
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
+			if t.stopped {
+				again += ", `berth up " + t.client.Flags(t.names) + "` has the agent run again instead"
+			}
 			if ctx.Err() != nil {
 				return &interruptedError{"interrupted; " + again}
 			}
@@ -238,6 +243,7 @@ func (t *teardown) lastBackup(ctx context.Context) error {
 		if err := t.client.Scale(ctx, t.stack, 0); err != nil {
 			return err
 		}
+		t.stopped = true
 		if err := untilWithin(ctx, pollEvery(t.stdio.Getenv), stopTime, "the agent has not stopped", func(ctx context.Context) (bool, error) {
 			service, err := t.client.Service(ctx, t.stack)
 			return err == nil && service.Running == 0, err
@@ -245,7 +251,9 @@ func (t *teardown) lastBackup(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = backUp(ctx, t.stdio, t.client, t.stack)
+	if _, err = backUp(ctx, t.stdio, t.client, t.stack); err == nil {
+		t.stopped = false
+	}
 	return err
 }
 

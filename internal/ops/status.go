@@ -26,9 +26,9 @@ func (Status) Help() string {
 
 With --env it is what AWS says: stack, service, tasks, the image that runs against the registry, key, alarms, last backup; and
 through the tunnel what the agent says: sessions and spend. When that cannot be reached, it says so and goes on. Its
-JSON: stack, region, status, parameters, paused, service, tasks, image, image_in_registry, images, key_set, alarms,
-alarms_firing, last_backup, agent (the status as its API has it) or agent_unreachable, problems; what could not be found out is
-left out, and problems say why.
+JSON: stack, region, status, parameters, tags, paused, service, tasks, image, image_in_registry, images, key_set, key_version,
+alarms, alarms_firing, last_backup, agent (the status as its API has it) or agent_unreachable, problems; what could not be found
+out is left out, and problems say why.
 
 Exit codes: 0 the agent answers, and nothing keeps sessions from running; 1 something does; 3 the agent cannot be
 reached.`
