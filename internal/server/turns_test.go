@@ -47,7 +47,7 @@ func TestFollowersTakeTurns(t *testing.T) {
 					now := writing.Add(1)
 					for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
 					}
-					time.Sleep(time.Millisecond)
+					time.Sleep(time.Millisecond) //nolint:forbidigo // of the bubble's clock
 					writing.Add(-1)
 				})
 				if text != want {
