@@ -28,7 +28,8 @@ type eventLog struct {
 	writing sync.Mutex  // held while the owner's file is written; before mu
 	file    *os.File    // the owner's; nil if this is none
 	failed  error       // of a sync that nobody waited for; the system tells it only once
-	syncing *time.Timer // nil if everything is on the disk
+	syncing *time.Timer // nil if nothing waits to be synced
+	dirty   bool        // something was changed since it was last synced
 
 	mu    sync.Mutex    // held for moments
 	size  int64         // bytes of whole lines that count; what lies beyond is to be cut off
@@ -139,11 +140,12 @@ func (l *eventLog) append(lines []byte, sync bool) error {
 		return err
 	}
 	size := l.tear()
+	l.dirty = true
 	if _, err := l.file.WriteAt(lines, size); err != nil {
 		return errors.Join(err, l.mend())
 	}
 	if sync {
-		if err := l.file.Sync(); err != nil {
+		if err := l.sync(); err != nil {
 			return errors.Join(err, l.mend())
 		}
 		l.stopTimer()
@@ -169,6 +171,7 @@ func (l *eventLog) mend() error {
 	if !torn {
 		return nil
 	}
+	l.dirty = true
 	if err := l.file.Truncate(size); err != nil {
 		return fmt.Errorf("cutting a torn line off: %w", err)
 	}
@@ -188,8 +191,15 @@ func (l *eventLog) flush() {
 	defer l.writing.Unlock()
 	l.syncing = nil
 	if l.file != nil {
-		l.failed = l.file.Sync() // for the next append to tell
+		l.failed = l.sync() // for the next append to tell
 	}
+}
+
+// sync is for whoever writes.
+func (l *eventLog) sync() error {
+	err := l.file.Sync()
+	l.dirty = l.dirty && err != nil
+	return err
 }
 
 func (l *eventLog) stopTimer() {
@@ -207,8 +217,12 @@ func (l *eventLog) rest() error {
 		return nil
 	}
 	l.stopTimer()
-	err := errors.Join(l.file.Sync(), l.file.Close())
-	l.file = nil
+	err := error(nil)
+	if l.dirty {
+		err = l.sync()
+	}
+	err = errors.Join(err, l.file.Close())
+	l.file, l.dirty = nil, false
 	return err
 }
 

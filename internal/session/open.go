@@ -226,7 +226,10 @@ func create(dir string, record Record, message api.Event, now func() time.Time, 
 	if err = errors.Join(err, s.log.rest()); err != nil {
 		return nil, err
 	}
-	return s, s.save() // which append may have failed to do
+	if s.unsaved {
+		return s, s.save()
+	}
+	return s, nil
 }
 
 // moved says that the directory of a new session, which nobody else knows yet, has another name now.

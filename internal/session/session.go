@@ -30,6 +30,7 @@ type Session struct {
 	transcript transcript
 	holders    int
 	removed    bool // it is no more
+	unsaved    bool // the snapshot could not be written when it was to be
 	unmarked   bool // no event tells of the epoch that this daemon has claimed, and somebody may come back who had the one before
 
 	mu     sync.Mutex // held for moments: who asks how a session stands waits for no disk
@@ -243,7 +244,7 @@ func (s *Session) append(events ...api.Event) error {
 	s.unmarked = false
 	if moved {
 		// The log has it; a snapshot that cannot be written now is only older.
-		_ = s.save()
+		s.unsaved = s.save() != nil
 	}
 	return nil
 }
