@@ -83,9 +83,9 @@ func run(ctx context.Context, args []string, stdio ops.Stdio) error {
 		return err
 	}
 	kongcompletion.Register(parser) // answers the shell and exits if it is the shell that asks
-	command, err := parser.Parse(args)
+	command, err := parse(parser, args)
 	if err != nil {
-		return &ops.UsageError{Err: fmt.Errorf("%w; see %s --help", err, verbOf(err))}
+		return err
 	}
 	if name := emptyFlag(command); name != "" {
 		return &ops.UsageError{Err: fmt.Errorf("--%s is empty, as a script's unset variable is; give it a value, or leave it out", name)}

@@ -134,7 +134,7 @@ func (s *settings) readNumbers(getenv func(string) string) error {
 	if days := getenv(contract.EnvRetentionDays); days != "" {
 		number, err := strconv.ParseFloat(days, 64)
 		if err != nil || !(number > 0 && number <= 36500) {
-			return fmt.Errorf("%s: %q is not a number of days", contract.EnvRetentionDays, days)
+			return fmt.Errorf("%s: %q is not a number of days above 0, up to 36500; without it ended sessions are kept for ever", contract.EnvRetentionDays, days)
 		}
 		s.retention = time.Duration(number * float64(24*time.Hour))
 	}
@@ -149,7 +149,7 @@ func (s *settings) readNumbers(getenv func(string) string) error {
 	for name, limit := range map[string]*float64{contract.EnvSpendLimitDayUSD: &s.limits.DayUSD, contract.EnvSpendLimitUSD: &s.limits.MonthUSD} {
 		if text := getenv(name); text != "" {
 			if *limit, err = strconv.ParseFloat(text, 64); err != nil || !(*limit > 0 && *limit <= 1e9) {
-				return fmt.Errorf("%s: %q is not a number of US dollars above 0", name, text)
+				return fmt.Errorf("%s: %q is not a number of US dollars above 0; without it there is no limit", name, text)
 			}
 		}
 	}

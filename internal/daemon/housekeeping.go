@@ -75,11 +75,12 @@ func (d *Daemon) prune(ctx context.Context) {
 		if errors.As(err, &conflict) || errors.As(err, &leased) {
 			continue // somebody has taken it up meanwhile
 		}
-		level := d.config.Logger.Info
+		log := d.config.Logger.With(contract.LogFieldSession, record.ID, "ended", record.EndedAt)
 		if err != nil {
-			level = d.config.Logger.Warn
+			log.Warn("an old session could not be removed whole; it is tried again", contract.LogFieldError, err)
+			continue
 		}
-		level("an old session is removed", contract.LogFieldSession, record.ID, "ended", record.EndedAt, contract.LogFieldError, err)
+		log.Info("an old session is removed")
 	}
 }
 

@@ -98,7 +98,7 @@ func (r *run) begin() error {
 	}
 	if record := r.session.Record(); record.State != api.Queued {
 		release()
-		return &session.StateError{ID: record.ID, Err: fmt.Errorf("it is %s already", record.State)}
+		return &session.StateError{ID: record.ID, Err: fmt.Errorf("it is not in the queue, but %s", record.State)}
 	}
 	if err := r.session.Move(api.Preparing, api.Event{}); err != nil {
 		release()

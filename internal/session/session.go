@@ -137,7 +137,7 @@ func (s *Session) Stop(reason string) error {
 		stop := api.Event{Type: api.EventStop}
 		switch state := s.State(); {
 		case state.Ended():
-			return &StateError{ID: s.ID(), Err: fmt.Errorf("it is %s already", state)}
+			return &StateError{ID: s.ID(), Err: fmt.Errorf("it has ended already (%s)", state)}
 		case state == api.Preparing || state == api.Running:
 			return s.append(stop)
 		}
