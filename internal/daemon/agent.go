@@ -34,7 +34,10 @@ func (d *Daemon) Status(context.Context) api.Status {
 		status.Sessions[s.State()]++
 	}
 	d.mu.Lock()
-	status.Problems = append([]string{}, slices.Sorted(maps.Values(d.problems))...)
+	status.Problems = []string{}
+	for _, part := range slices.Sorted(maps.Keys(d.problems)) {
+		status.Problems = append(status.Problems, d.problems[part])
+	}
 	d.mu.Unlock()
 	status.Key = d.models.Key().State
 	status.Spend = d.config.Models.Ledger.Spend()
@@ -285,5 +288,5 @@ func (d *Daemon) notWritten(err error) error {
 		return api.Errorf(api.CodeConflict, "%v: try again in a moment", err)
 	}
 	d.volumeFailed(err)
-	return api.Errorf(api.CodeVolume, "nothing was accepted: the volume cannot be written: %v", err)
+	return api.Errorf(api.CodeVolume, "nothing was accepted: the volume cannot be written: %s", d.explain(err))
 }

@@ -271,6 +271,9 @@ func (r *run) checkpoint(ctx context.Context) {
 		return
 	}
 	text := ""
+	if r.noRoom = nil; workspace.Full(err) {
+		r.noRoom = err
+	}
 	if err != nil {
 		text = err.Error()
 		r.log.Warn("no checkpoint was made", contract.LogFieldError, err)

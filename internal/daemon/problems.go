@@ -3,8 +3,12 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
+	"slices"
+	"strings"
 
+	"berth/internal/contract"
 	"berth/internal/session"
 	"berth/internal/workspace"
 )
@@ -18,16 +22,43 @@ func (d *Daemon) able() bool {
 	able = d.hold("git", workspace.Able(), "git cannot be run: %v; sessions wait until it can") && able
 	able = d.hold("key", d.keyProblem(), "%v; sessions wait until there is a key that is taken") && able
 	able = d.hold("spend", d.spendProblem(), "%v; sessions wait") && able
+	d.forgetEnded()
+	return d.goesAgain(volumePart, d.store.Probe) && d.goesAgain(workPart, func() error { return writable(d.config.Work) }) && able
+}
+
+// Parts whose failures are found out where they are used.
+const (
+	volumePart  = "volume"
+	workPart    = "work"
+	unsavedPart = "work of " // and a session's id
+)
+
+// forgetEnded forgets that the files of sessions could not be saved which have ended, as when somebody stopped them.
+func (d *Daemon) forgetEnded() {
 	d.mu.Lock()
-	failed := d.problems["volume"] != ""
+	parts := slices.Collect(maps.Keys(d.problems))
 	d.mu.Unlock()
-	if failed {
-		if err := d.store.Probe(); err != nil {
-			return false
+	for _, part := range parts {
+		id, is := strings.CutPrefix(part, unsavedPart)
+		if !is {
+			continue
 		}
-		d.solved("volume")
+		if s := d.store.Get(id); s == nil || s.State().Ended() {
+			d.solved(part)
+		}
 	}
-	return able
+}
+
+// goesAgain reports whether a part can be used; one that could not is tried.
+func (d *Daemon) goesAgain(part string, try func() error) bool {
+	d.mu.Lock()
+	failed := d.problems[part] != ""
+	d.mu.Unlock()
+	if failed && try() != nil {
+		return false
+	}
+	d.solved(part)
+	return true
 }
 
 // isolationProblem says why sessions would run as root; nil if they do not.
@@ -41,18 +72,19 @@ func (d *Daemon) isolationProblem() error {
 // hold notes what a part's state is, and reports whether sessions can run with it.
 func (d *Daemon) hold(part string, err error, text string) bool {
 	if err != nil {
-		d.problem(part, fmt.Sprintf(text, err))
+		d.problem(part, fmt.Sprintf(text, err), err)
 		return false
 	}
 	d.solved(part)
 	return true
 }
 
-func (d *Daemon) problem(part, text string) {
+// problem notes what people are told of a part, and logs why that is.
+func (d *Daemon) problem(part, text string, why error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.problems[part] != text {
-		d.config.Logger.Error(text)
+		d.config.Logger.Error(text, contract.LogFieldError, why)
 	}
 	d.problems[part] = text
 }
@@ -72,5 +104,22 @@ func (d *Daemon) volumeFailed(err error) {
 	if errors.As(err, &leased) || errors.Is(err, session.ErrLost) {
 		return
 	}
-	d.problem("volume", "the volume cannot be written: "+err.Error()+"; sessions wait until it can")
+	d.problem(volumePart, "the volume cannot be written: "+d.explain(err)+"; sessions wait until it can", err)
+}
+
+// workFailed notes that the disk that sessions work on cannot be written.
+func (d *Daemon) workFailed(err error) {
+	d.problem(workPart, "the work disk cannot be written: "+d.explain(err)+"; sessions wait until it can", err)
+}
+
+// explain is an error of the file system for people: of a full disk it says which one is.
+func (d *Daemon) explain(err error) string {
+	if !workspace.Full(err) {
+		return err.Error()
+	}
+	disk, room := "the volume "+d.config.Data, volumeRoom(d.config.Data)
+	if work := volumeRoom(d.config.Work); work.Free < room.Free {
+		disk, room = "the work disk "+d.config.Work, work
+	}
+	return fmt.Sprintf("no space left on device: %s has %d MB free; make room", disk, room.Free/1_000_000)
 }

@@ -49,6 +49,7 @@ type run struct {
 	user    *claude.User
 	place   workspace.Place
 	unsaved string // why the last checkpoint could not be made
+	noRoom  error  // that a disk is full, if that is why
 
 	saving  sync.Mutex // held while a checkpoint is made
 	saved   *api.Checkpoint
@@ -119,6 +120,9 @@ func (r *run) why() intent {
 func (r *run) do() {
 	state, event := r.guarded()
 	err := r.settle(state, event)
+	if r.noRoom == nil {
+		r.daemon.solved(unsavedPart + r.session.ID())
+	}
 	lost := errors.Is(err, session.ErrLost) || r.why() == fenced
 	r.release()
 	r.daemon.done(r)
@@ -256,6 +260,14 @@ func (r *run) notStarted(err error) (api.State, api.Event) {
 		return failed(api.CodeInternal, "its events on the volume cannot be read: %v", err)
 	}
 	r.log.Error("the session cannot be started", contract.LogFieldError, err)
+	if workspace.Full(err) {
+		if full := writable(r.daemon.config.Work); full != nil {
+			r.daemon.workFailed(full)
+		} else {
+			r.daemon.volumeFailed(err)
+		}
+		return api.Interrupted, api.Event{Blameless: true, Reason: oneLine(err.Error())}
+	}
 	return api.Interrupted, api.Event{Reason: oneLine(err.Error())}
 }
 
@@ -308,6 +320,11 @@ func (r *run) runClaude(claim *claude.Claim) (api.State, api.Event) {
 func (r *run) delivered(state api.State, event api.Event) (api.State, api.Event) {
 	if state != api.Succeeded && (state != api.Failed || !event.Error.Code.Limit()) {
 		return state, event
+	}
+	if r.noRoom != nil {
+		// What is on the work disk alone goes with it: its work is not done before it is saved.
+		r.daemon.problem(unsavedPart+r.session.ID(), "the files of session "+r.session.ID()+" cannot be saved: "+r.daemon.explain(r.noRoom)+"; it ends when they are", r.noRoom)
+		return api.Interrupted, api.Event{Blameless: true, Reason: "there is no room to save its files: " + oneLine(r.noRoom.Error())}
 	}
 	if why := r.why(); why == fenced || why == shutdown && r.session.Record().Repo != "" {
 		return outcome(ending{intent: why})

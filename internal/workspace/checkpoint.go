@@ -31,7 +31,7 @@ func (rightID) check(id string) error {
 // Checkpoint saves the state of a place's tree in the mirror, as refs/berth/<id>. It returns nil if nothing has
 // changed since the last one. The session may go on meanwhile, and nothing of its repository is changed. What
 // cannot be saved is named in LeftOut. Errors wrap ctx's, or ErrOvertaken if the last checkpoint is not this run's (see
-// Resume), or are an *api.Error with the code workspace_lost if the tree is gone; after any error the last checkpoint is as
+// Resume), or are an *api.Error with the code workspace_lost if the tree is gone; Full tells whether there is no room for it. After any error the last checkpoint is as
 // it was.
 func (m *Mirrors) Checkpoint(ctx context.Context, place Place) (*api.Checkpoint, error) {
 	began := time.Now()
@@ -70,7 +70,7 @@ func (r *mirror) checkpoint(ctx context.Context, place Place) (*api.Checkpoint, 
 		return nil, err
 	}
 	saved, err := r.save(ctx, place, s, c)
-	if err == nil || ctx.Err() != nil || !errors.As(err, new(*gitError)) {
+	if err == nil || ctx.Err() != nil || !errors.As(err, new(*gitError)) || Full(err) {
 		return saved, err
 	}
 	// Something is missing in the session's repository. All that is there is saved.

@@ -41,7 +41,7 @@ var settings = []string{
 	"gc.auto=0", "maintenance.auto=false", "receive.autogc=false", "fetch.unpackLimit=1", "fetch.writeCommitGraph=false",
 	"core.commitGraph=false", "core.multiPackIndex=false", "core.excludesFile=/dev/null", "core.attributesFile=/dev/null",
 	"core.fsync=loose-object,pack,pack-metadata,reference", "index.threads=1",
-	"advice.detachedHead=false", "advice.addEmbeddedRepo=false", "init.defaultBranch=main",
+	"advice.detachedHead=false", "advice.addEmbeddedRepo=false", "advice.graftFileDeprecated=false", "init.defaultBranch=main",
 }
 
 // git is how one run of git goes.
@@ -93,8 +93,9 @@ func (e *gitError) reason() string {
 		}
 		switch {
 		case line == "", strings.HasPrefix(line, "Please make sure you have"), strings.HasPrefix(line, "and the repository exists"),
-			strings.HasPrefix(line, "Cloning into"), strings.HasPrefix(line, "hint:"), strings.HasPrefix(line, "warning:"),
-			named == useless && before != "":
+			strings.HasPrefix(line, "Cloning into"), named == useless && before != "":
+		case strings.HasPrefix(line, "hint:"), strings.HasPrefix(line, "warning:"):
+			continue // they do not say why it failed
 		case named != line || !strings.Contains(last, ": "):
 			last = named
 		}
@@ -187,12 +188,14 @@ func runToItsEnd(command *exec.Cmd) error {
 
 // pipe runs two commands, and gives one what the other writes. Only a stream that came to its end is a whole one
 // for the second: packs have a checksum at their end.
-func pipe(ctx context.Context, from git, fromArgs []string, to git, toArgs []string) error {
+//
+// It returns what the second one prints. If both fail, the error is that of the second, unless that only says that the stream ended.
+func pipe(ctx context.Context, from git, fromArgs []string, to git, toArgs []string) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
-		return err
+		return "", err
 	}
 	from.to, to.from = writer, reader
 	written := make(chan error, 1)
@@ -201,12 +204,22 @@ func pipe(ctx context.Context, from git, fromArgs []string, to git, toArgs []str
 		_ = writer.Close() // of a pipe
 		written <- err
 	}()
-	_, err = to.run(ctx, toArgs...)
+	said, err := to.run(ctx, toArgs...)
 	_ = reader.Close() // of a pipe: a writer that has not ended ends now
-	if problem := <-written; problem != nil && (err == nil || !strings.Contains(problem.Error(), "signal: broken pipe")) {
-		return problem
+	if problem := <-written; problem != nil && (err == nil || !brokenPipe(problem)) {
+		return "", problem
 	}
-	return err
+	return said, err
+}
+
+// brokenPipe reports whether a program ended because nobody read any more what it writes.
+func brokenPipe(err error) bool {
+	ended := new(exec.ExitError)
+	if !errors.As(err, &ended) {
+		return false
+	}
+	status, known := ended.Sys().(syscall.WaitStatus)
+	return known && status.Signaled() && status.Signal() == syscall.SIGPIPE
 }
 
 // fatal reports whether git gave up, rather than passing over something.

@@ -175,7 +175,7 @@ func (f *fresh) fillNested(ctx context.Context, known *about, depth int) error {
 		}
 		from := f.git()
 		from.stdin = one.Commit + "\n"
-		if err := pipe(ctx, from, packObjects, sub.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"}); err != nil {
+		if _, err := pipe(ctx, from, packObjects, sub.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"}); err != nil {
 			return err
 		}
 		within, err := sub.fill(ctx, one.Commit)

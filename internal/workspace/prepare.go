@@ -174,7 +174,8 @@ func (r *mirror) copyObjects(ctx context.Context, fresh *fresh, wanted []string)
 	}
 	source := r.bare(wanted[0])
 	source.stdin = strings.Join(wanted, "\n") + "\n"
-	return pipe(ctx, source, packObjects, fresh.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"})
+	_, err := pipe(ctx, source, packObjects, fresh.git(), []string{"-c", "core.fsync=none", "index-pack", "--stdin"})
+	return err
 }
 
 // remoteRefs are the refs that a clone of an origin has: branches as those of the remote origin, and tags.

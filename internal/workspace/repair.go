@@ -225,7 +225,7 @@ func (r *mirror) salvage(ctx context.Context, old, fresh string) (lostRefs []str
 		if _, err := to.line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name); err == nil {
 			continue // a newer one
 		}
-		err := pipe(ctx, from, packObjects, to, indexPack)
+		_, err := pipe(ctx, from, packObjects, to, indexPack)
 		if err == nil {
 			_, err = to.run(ctx, "update-ref", name, oid)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -101,8 +102,8 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 	}
 	from := s.git()
 	from.stdin = commit + "\n" + known
-	err = pipe(ctx, from, packObjects, r.bare(commit), indexPack)
-	if err == nil || ctx.Err() != nil || known == "" {
+	err = r.takePack(ctx, from, commit)
+	if err == nil || ctx.Err() != nil || known == "" || Full(err) {
 		return err
 	}
 	r.log.Warn("sending a mirror all of a checkpoint, for it seems to be damaged", "path", r.path, "err", err)
@@ -110,7 +111,31 @@ func (r *mirror) storeObjects(ctx context.Context, s *scratch, commit, last stri
 		return err
 	}
 	from.stdin = commit + "\n"
-	err = pipe(ctx, from, packObjects, r.bare(commit), indexPack)
+	return r.takePack(ctx, from, commit)
+}
+
+// takePack stores what from packs. Where git itself chooses the names, it leaves what it could not finish, as on a volume that has become full
+// by it, which then stays full.
+func (r *mirror) takePack(ctx context.Context, from git, commit string) error {
+	dir := filepath.Join(r.path, "objects", "pack")
+	name := rand.Text()
+	pack, index := filepath.Join(dir, "tmp_pack_"+name), filepath.Join(dir, "tmp_idx_"+name)
+	to := r.bare(commit)
+	to.config = append(to.config, "pack.writeReverseIndex=false")
+	said, err := pipe(ctx, from, packObjects, to, append(slices.Clip(indexPack), "-o", index, pack))
+	if err == nil {
+		kind, id, _ := strings.Cut(strings.TrimSpace(said), "\t")
+		if kind != "pack" || !commitID.MatchString(id) {
+			err = fmt.Errorf("git index-pack says %.80q", said)
+		} else {
+			// Git takes a pack for there when its index is.
+			whole := filepath.Join(dir, "pack-"+id)
+			err = errors.Join(os.Rename(pack, whole+".pack"), os.Rename(index, whole+".idx"))
+		}
+	}
+	if err != nil {
+		_, _ = os.Remove(pack), os.Remove(index) // or they are removed later
+	}
 	return err
 }
 
@@ -151,7 +176,7 @@ func (r *mirror) storePack(ctx context.Context, s *scratch, commit string, has [
 	}
 	from, to := s.git(), git{dir: "/", env: []string{"GIT_DIR=" + temporary}, config: []string{"core.fsync=none", "pack.writeReverseIndex=false"}}
 	from.stdin = commit + "\n" + known
-	if err := pipe(ctx, from, packNew, to, []string{"index-pack", "--stdin"}); err != nil {
+	if _, err := pipe(ctx, from, packNew, to, []string{"index-pack", "--stdin"}); err != nil {
 		return err
 	}
 	made := packsOf(temporary)
