@@ -72,19 +72,18 @@ func (d *Daemon) isolationProblem() error {
 // hold notes what a part's state is, and reports whether sessions can run with it.
 func (d *Daemon) hold(part string, err error, text string) bool {
 	if err != nil {
-		d.problem(part, fmt.Sprintf(text, err), err)
+		d.problem(part, fmt.Sprintf(text, err))
 		return false
 	}
 	d.solved(part)
 	return true
 }
 
-// problem notes what people are told of a part, and logs why that is.
-func (d *Daemon) problem(part, text string, why error) {
+func (d *Daemon) problem(part, text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.problems[part] != text {
-		d.config.Logger.Error(text, contract.LogFieldError, why)
+		d.config.Logger.Error(text)
 	}
 	d.problems[part] = text
 }
@@ -104,12 +103,13 @@ func (d *Daemon) volumeFailed(err error) {
 	if errors.As(err, &leased) || errors.Is(err, session.ErrLost) {
 		return
 	}
-	d.problem(volumePart, "the volume cannot be written: "+d.explain(err)+"; sessions wait until it can", err)
+	d.config.Logger.Warn("something was not written to the volume", contract.LogFieldError, err) // the problem may be known, and tells no file
+	d.problem(volumePart, "the volume cannot be written: "+d.explain(err)+"; sessions wait until it can")
 }
 
 // workFailed notes that the disk that sessions work on cannot be written.
 func (d *Daemon) workFailed(err error) {
-	d.problem(workPart, "the work disk cannot be written: "+d.explain(err)+"; sessions wait until it can", err)
+	d.problem(workPart, "the work disk cannot be written: "+d.explain(err)+"; sessions wait until it can")
 }
 
 // explain is an error of the file system for people: of a full disk it says which one is.

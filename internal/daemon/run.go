@@ -323,7 +323,7 @@ func (r *run) delivered(state api.State, event api.Event) (api.State, api.Event)
 	}
 	if r.noRoom != nil {
 		// What is on the work disk alone goes with it: its work is not done before it is saved.
-		r.daemon.problem(unsavedPart+r.session.ID(), "the files of session "+r.session.ID()+" cannot be saved: "+r.daemon.explain(r.noRoom)+"; it ends when they are", r.noRoom)
+		r.daemon.problem(unsavedPart+r.session.ID(), "the files of session "+r.session.ID()+" cannot be saved: "+r.daemon.explain(r.noRoom)+"; it ends when they are")
 		return api.Interrupted, api.Event{Blameless: true, Reason: "there is no room to save its files: " + oneLine(r.noRoom.Error())}
 	}
 	if why := r.why(); why == fenced || why == shutdown && r.session.Record().Repo != "" {

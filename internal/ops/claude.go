@@ -23,6 +23,8 @@ type claudeLine struct {
 	ErrorStatus  int     `json:"error_status"`
 	ToolName     string  `json:"tool_name"`
 
+	Servers json.RawMessage `json:"mcp_servers"` // of init
+
 	// Of result.
 	IsError      bool     `json:"is_error"`
 	Result       string   `json:"result"`
@@ -44,6 +46,12 @@ type block struct {
 	ToolUseID string                     `json:"tool_use_id"` // of tool_result
 	Content   json.RawMessage            `json:"content"`
 	IsError   bool                       `json:"is_error"`
+}
+
+// mcpServer is a server that Claude Code was to start or to reach.
+type mcpServer struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
 }
 
 // parseClaude reads a line. What cannot be read stays empty.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"berth/internal/api"
 )
@@ -177,4 +178,7 @@ func escapeControls(text string) string {
 	return safe.String()
 }
 
-func isLateControl(r rune) bool { return r >= 0x7f && r <= 0x9f }
+// isLateControl tells the control characters that JSON does not escape, and the marks that turn the direction of writing.
+func isLateControl(r rune) bool {
+	return r >= 0x7f && r <= 0x9f || unicode.Is(unicode.Bidi_Control, r)
+}

@@ -167,8 +167,12 @@ func TestReadText(t *testing.T) {
 		}
 	}
 	endless := readerFunc(func(p []byte) (int, error) { return len(p), nil })
-	if got, err := readText(t.Context(), endless); len(got) <= api.MaxPrompt || len(got) > api.MaxPrompt+2 || err != nil {
-		t.Errorf("of an endless text it reads %d bytes, %v", len(got), err)
+	if got, err := readText(t.Context(), endless); err == nil || got != "" || !strings.Contains(err.Error(), "over 524288 bytes") {
+		t.Errorf("an endless text: %d bytes, %v", len(got), err)
+	}
+	longest := strings.Repeat("x", api.MaxPrompt)
+	if got, err := readText(t.Context(), strings.NewReader(longest+"\n")); got != longest || err != nil {
+		t.Errorf("the longest text: %d bytes, %v", len(got), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,7 +38,8 @@ type transcript struct {
 	told     api.State           // the last state
 	held     func()              // shows the end that the summary may tell instead; nil if there is none
 
-	delivered *api.Delivery // what became of its work; nil if nothing was heard of that
+	without   map[string]bool // MCP servers that were said not to be there
+	delivered *api.Delivery   // what became of its work; nil if nothing was heard of that
 
 	waits   string    // for what, in the live line
 	since   time.Time // when that began
@@ -52,7 +54,7 @@ type toolCall struct {
 }
 
 func newTranscript(to *terminal) *transcript {
-	return &transcript{to: to, tools: map[string]toolCall{}, zone: time.Local}
+	return &transcript{to: to, tools: map[string]toolCall{}, without: map[string]bool{}, zone: time.Local}
 }
 
 // event shows one event.
@@ -176,6 +178,7 @@ func (t *transcript) system(line *claudeLine, at time.Time) {
 	switch line.Subtype {
 	case "init":
 		t.cwd = line.Cwd
+		t.missing(line.Servers)
 		t.wait("waits for the model", at)
 	case "api_retry":
 		what := fmt.Sprintf("the API answers %d", line.ErrorStatus)
@@ -186,6 +189,21 @@ func (t *transcript) system(line *claudeLine, at time.Time) {
 		t.wait("waits to ask the model again", at)
 	case "permission_denied":
 		t.notice(yellow, strings.TrimSpace("a tool was denied: "+oneLine(line.ToolName, 60)))
+	}
+}
+
+// missing tells which MCP servers are not there, once each: Claude Code says how they are at the beginning of every turn, and
+// goes on without those.
+func (t *transcript) missing(said json.RawMessage) {
+	var servers []mcpServer
+	if json.Unmarshal(said, &servers) != nil {
+		return
+	}
+	for _, server := range servers {
+		if now := oneLine(server.Name, 60) + ": " + oneLine(server.Status, 60); server.Status != "connected" && server.Status != "pending" && !t.without[now] {
+			t.without[now] = true
+			t.notice(yellow, "goes on without the MCP server "+now)
+		}
 	}
 }
 

@@ -141,3 +141,16 @@ func TestColumns(t *testing.T) {
 		}
 	}
 }
+
+// JSON is for programs, and is looked at in terminals all the same.
+func TestEscapeControls(t *testing.T) {
+	for given, want := range map[string]string{
+		"plain \u00e9 \U0001f600": "plain \u00e9 \U0001f600",
+		"a\u009b31m\u007f":        `a\u009b31m\u007f`,
+		"a\u202eb\u2066c\u200fd":  `a\u202eb\u2066c\u200fd`,
+	} {
+		if got := escapeControls(given); got != want {
+			t.Errorf("%q: got %q, want %q", given, got, want)
+		}
+	}
+}
