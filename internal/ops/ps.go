@@ -19,13 +19,13 @@ const psLatest = 10
 // Ps is the verb `berth ps`: it lists sessions.
 type Ps struct {
 	Target
-	All   bool       `name:"all" short:"a" help:"List all ended sessions too, not only the latest ten."`
-	State []nonEmpty `name:"state" sep:"none" placeholder:"STATE" help:"List all in a state: queued, preparing, running, interrupted, waiting, succeeded, failed or cancelled; with commas, or repeated, for more."`
-	Repo  *string    `name:"repo" placeholder:"URL|DIR" help:"List all with this repository, as berth run takes it."`
-	Since *string    `name:"since" placeholder:"TIME" help:"List all made after it: a duration before now, such as 90m, 12h or 7d, or a time such as 2026-11-23 or 2026-11-23T14:00:00Z."`
-	Until *string    `name:"until" placeholder:"TIME" help:"List all made before it."`
-	Limit *int       `name:"limit" short:"n" placeholder:"N" help:"List the newest so many of them, and no more."`
-	JSON  bool       `name:"json" help:"Write JSON: an array of all sessions, the oldest first; flags that choose among them do so here too."`
+	All   bool     `name:"all" short:"a" help:"List all ended sessions too, not only the latest ten."`
+	State []string `name:"state" sep:"none" placeholder:"STATE" help:"List all in a state: queued, preparing, running, interrupted, waiting, succeeded, failed or cancelled; with commas, or repeated, for more."`
+	Repo  *string  `name:"repo" placeholder:"URL|DIR" help:"List all with this repository, as berth run takes it."`
+	Since *string  `name:"since" placeholder:"TIME" help:"List all made after it: a duration before now, such as 90m, 12h or 7d, or a time such as 2026-11-23 or 2026-11-23T14:00:00Z."`
+	Until *string  `name:"until" placeholder:"TIME" help:"List all made before it."`
+	Limit *int     `name:"limit" short:"n" placeholder:"N" help:"List the newest so many of them, and no more."`
+	JSON  bool     `name:"json" help:"Write JSON: an array of all sessions, the oldest first; flags that choose among them do so here too."`
 }
 
 // Help is the long help.
@@ -85,8 +85,11 @@ func (p *Ps) chooses() bool {
 // query is what the flags ask for.
 func (p *Ps) query(now time.Time) (query api.ListQuery, err error) {
 	for _, given := range p.State {
-		for name := range strings.SplitSeq(string(given), ",") {
+		for name := range strings.SplitSeq(given, ",") {
 			state := api.State(strings.TrimSpace(name))
+			if state == "" {
+				return query, fmt.Errorf("--state %q has an empty name, as a script's unset variable is; name states, or leave it out", given)
+			}
 			if !slices.Contains(api.States, state) {
 				return query, fmt.Errorf("--state: there is no state %q; see berth ps --help", state)
 			}
