@@ -39,7 +39,7 @@ build-agent:
 .PHONY: test
 test: setup build ## run every test: Go, the emulator's own, and end to end
 	go vet ./...
-	go vet -tags e2e,story ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
+	go vet -tags e2e ./e2e/... ./internal/claude ./internal/scripted ./internal/gateway
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
 	@rm -f bin/not-run
@@ -47,8 +47,8 @@ test: setup build ## run every test: Go, the emulator's own, and end to end
 	@if [ -e bin/not-run ]; then cat bin/not-run; fi
 
 .PHONY: test-image
-test-image: setup build ## only the tests of the image: build it and run it as Fargate would (as root; needs dockerd and mmdebstrap)
-	go test -tags e2e -count 1 -timeout 20m -v ./e2e/cloud
+test-image: setup build ## only the story of a deployment: build the image and run it as Fargate would (as root; needs dockerd and mmdebstrap)
+	go test -tags e2e -count 1 -timeout 25m -v ./e2e/cloud
 
 .PHONY: soak
 soak: setup build ## kill agents, Claude Code and work disks at random, 200 times (BERTH_SOAK=n: n times)

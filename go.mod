@@ -43,6 +43,7 @@ require (
 	github.com/google/uuid v1.6.0
 	github.com/hanwen/go-fuse/v2 v2.9.0
 	github.com/jotaen/kong-completion v0.0.4
+	github.com/klauspost/compress v1.18.4
 	github.com/mattn/go-runewidth v0.0.24
 	github.com/moby/patternmatcher v0.6.0
 	github.com/prometheus/client_golang v1.23.2
@@ -83,7 +84,6 @@ require (
 	github.com/google/go-querystring v1.1.0 // indirect
 	github.com/hashicorp/errwrap v1.1.0 // indirect
 	github.com/hashicorp/go-multierror v1.1.1 // indirect
-	github.com/klauspost/compress v1.18.4 // indirect
 	github.com/mattn/go-colorable v0.1.14 // indirect
 	github.com/mattn/go-isatty v0.0.22 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect

@@ -1,4 +1,4 @@
-//go:build e2e && story
+//go:build e2e
 
 package cloud
 
@@ -79,7 +79,7 @@ func (f *fargate) look(ctx context.Context) error {
 	list, err := f.ecs.ListTasks(ctx, &ecs.ListTasksInput{Cluster: &f.cluster, DesiredStatus: ecstypes.DesiredStatusRunning})
 	var none *ecstypes.ClusterNotFoundException
 	if errors.As(err, &none) {
-		return nil // nothing is deployed
+		list, err = &ecs.ListTasksOutput{}, nil // nothing is deployed
 	}
 	if err != nil {
 		return err
@@ -100,9 +100,15 @@ func (f *fargate) look(ctx context.Context) error {
 	}
 	f.mu.Unlock()
 	for arn, id := range stopped { // SIGTERM, and the definition's stop timeout; one task at a time is on the volume
-		_, err := f.docker.Docker(ctx, "stop", id)
+		if _, err := f.docker.Docker(ctx, "stop", id); err != nil {
+			return err
+		}
+		state, err := f.docker.Inspect(ctx, id)
 		if err != nil {
 			return err
+		}
+		if state.ExitCode != 0 || state.OOMKilled {
+			f.t.Errorf("fargate: after SIGTERM the container is %+v", state)
 		}
 		f.forget(arn, id)
 	}

@@ -7,26 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
-
 	"berth/internal/dockertest"
-	"berth/internal/image"
 )
 
 // patience ends a wait that would otherwise never end. Nothing is measured with it.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 // What may be in no argument, no log, and no layer of the image.
 const (
@@ -36,7 +28,7 @@ const (
 	secondKey    = "sk-ant-another-key-that-nobody-may-see"
 )
 
-// machine is what all tests of a run share: a Docker daemon with the bases, and a clone of what is committed.
+// machine is what the tests run on: a Docker daemon with the bases, and a clone of what is committed.
 type machine struct {
 	root   string // the checkout
 	base   string // temporary
@@ -114,61 +106,6 @@ func (m *machine) checkOut(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// built is the image, in a registry on loopback and in Docker.
-type built struct {
-	name     string // in Docker
-	registry string // host:port
-	result   image.Result
-	said     string // while it was built and pushed
-}
-
-// theImage builds the image once for all tests, as `berth push` does.
-var theImage = sync.OnceValues(func() (built, error) {
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)))) // for as long as the tests run
-	made := built{registry: strings.TrimPrefix(server.URL, "http://")}
-	for name, value := range map[string]string{
-		"PATH":        "/usr/bin:" + os.Getenv("PATH"), // another docker may come first
-		"DOCKER_HOST": shared.docker.Host, "ANTHROPIC_API_KEY": modelKey, "GITHUB_TOKEN": githubSecret, "BERTH_API_TOKEN": apiSecret,
-	} {
-		if err := os.Setenv(name, value); err != nil {
-			return made, err
-		}
-	}
-	var said strings.Builder
-	started := time.Now()
-	var err error
-	made.result, err = image.Ensure(context.Background(), made.repository(), made.request(&said))
-	made.said = said.String()
-	if err != nil {
-		return made, fmt.Errorf("%w\n%s", err, made.said)
-	}
-	made.name = "claude-code-agent:" + made.result.Tag
-	fmt.Printf("%5.1f s  the image is built and pushed\n", time.Since(started).Seconds())
-	return made, nil
-})
-
-func (b built) repository() image.Repository {
-	return image.Repository{URI: "123456789012.dkr.ecr.us-east-1.amazonaws.com/claude-code-dev", Endpoint: b.registry}
-}
-
-func (b built) request(progress io.Writer) image.Request {
-	return image.Request{Architecture: runtime.GOARCH, Source: shared.clone, Progress: progress, Getenv: func(name string) string {
-		if name == image.EnvBuildFlags {
-			return "--network=host" // the daemon has no bridge
-		}
-		return ""
-	}}
-}
-
-func needImage(t *testing.T) built {
-	t.Helper()
-	made, err := theImage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
 }
 
 // eventually waits until a condition holds.

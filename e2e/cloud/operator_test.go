@@ -1,4 +1,4 @@
-//go:build e2e && story
+//go:build e2e
 
 package cloud
 
@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -35,15 +36,31 @@ import (
 // story is a deployment from its beginning to its end, seen from the operator's place: a clone of the project, an AWS account, which is
 // an emulator, and a model, which plays scripts.
 type story struct {
-	t       *testing.T
-	url     string   // of the emulator
-	env     []string // of every command
-	model   string   // its address
+	t       *testing.T // the present step's
+	url     string     // of the emulator
+	env     []string   // of every command
+	model   string     // its address
 	key     atomic.Value
 	fargate *fargate
 	watched func(secret string)
 	proxy   *awstest.Recorder
+	cli     *awsCLI
+
+	first        reported     // after the first `berth up`
+	instructions atomic.Value // the thief's
 }
+
+// step runs a part of the story, and ends the story if that fails.
+func (x *story) step(name string, run func()) {
+	whole := x.t
+	defer func() { x.t = whole }()
+	if !whole.Run(name, func(t *testing.T) { x.t = t; run() }) {
+		whole.FailNow()
+	}
+}
+
+// envCredentials names the address at which the containers of a task get their role's credentials.
+const envCredentials = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 
 var names = contract.Names{Project: "claude-code", Environment: "dev"}
 
@@ -56,13 +73,15 @@ func newStory(t *testing.T, scripts ...scripted.Script) *story {
 	x.startModel(scripts)
 	x.environment()
 	x.emulator()
+	role := httptest.NewServer(http.HandlerFunc(credential))
+	t.Cleanup(role.Close)
 	config := aws.Config{Region: "us-east-1", BaseEndpoint: &x.url, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")}
 	x.fargate = &fargate{
 		t: t, docker: shared.docker, url: x.url, cluster: names.Stack(), volumes: t.TempDir(), containers: map[string]string{}, over: map[string]bool{},
 		// On Fargate the role's credentials are at an address of the task's own.
 		platform: map[string]string{
-			"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": x.url,
-			"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+			"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": x.url,
+			envCredentials: role.URL + "/v1/credentials", "AWS_CONTAINER_AUTHORIZATION_TOKEN": taskToken,
 		},
 		ecs: ecs.NewFromConfig(config), secrets: secretsmanager.NewFromConfig(config), logs: cloudwatchlogs.NewFromConfig(config),
 	}
@@ -77,6 +96,7 @@ func newStory(t *testing.T, scripts ...scripted.Script) *story {
 	x.proxy = proxy
 	x.run("", "go", "build", "-o", "bin/", "./cmd/berth")
 	x.env = append(x.env, image.EnvRegistry+"="+x.proxy.Address(), "AWS_ENDPOINT_URL="+x.proxy.URL(), "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
+	x.cli = startCLI(t, x.env)
 	x.watched = watchCommandLines(t)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan struct{})
@@ -119,7 +139,9 @@ func (x *story) environment() {
 	x.env = []string{
 		"PATH=" + filepath.Join(shared.root, "node_modules", ".bin") + ":/usr/bin:" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + x.t.TempDir(), "LC_ALL=C.UTF-8",
 		"AWS_EC2_METADATA_DISABLED=true", "CDK_REQUIRE_APPROVAL=never", "CDK_DISABLE_CLI_TELEMETRY=true", "npm_config_update_notifier=false",
-		"GOPROXY=off", "DOCKER_HOST=" + shared.docker.Host, image.EnvBuildFlags + "=--network=host",
+		"GOPROXY=off", "DOCKER_HOST=" + shared.docker.Host, image.EnvBuildFlags + "=--network=host", "BERTH_POLL_SECONDS=0.3",
+		// What people have in theirs, and nothing of this may be in the image.
+		contract.EnvAnthropicAPIKey + "=" + modelKey, contract.EnvGitHubToken + "=" + githubSecret, contract.EnvAPIToken + "=" + apiSecret,
 	}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
 		value, err := exec.Command("go", "env", name).Output()
@@ -184,23 +206,15 @@ func (x *story) up(flags ...string) string {
 	return x.berth(x.key.Load().(string)+"\n", append([]string{"up", "--key-file", "-", "-c", "anthropicBaseUrl=" + x.model}, flags...)...)
 }
 
-// aws asks the aws CLI, in one process, and returns the answers' JSON.
+// aws asks the aws CLI, and returns the answers' JSON.
 func (x *story) aws(commands ...string) []json.RawMessage {
 	x.t.Helper()
 	lists := make([][]string, len(commands))
 	for i, each := range commands {
 		lists[i] = append(strings.Fields(each), "--output", "json")
 	}
-	input, err := json.Marshal(lists)
+	runs, err := x.cli.run(lists)
 	if err != nil {
-		x.t.Fatal(err)
-	}
-	var runs []struct {
-		Status         int
-		Stdout, Stderr string
-	}
-	text := x.run(string(input), filepath.Join(shared.root, ".venv", "bin", "python"), filepath.Join(shared.root, "e2e", "testdata", "aws.py"))
-	if err := json.Unmarshal([]byte(text), &runs); err != nil {
 		x.t.Fatal(err)
 	}
 	answers := make([]json.RawMessage, len(commands))
@@ -208,9 +222,58 @@ func (x *story) aws(commands ...string) []json.RawMessage {
 		if each.Status != 0 {
 			x.t.Fatalf("aws %s: %d: %s", commands[i], each.Status, each.Stderr)
 		}
+		searchFor(x.t, "aws "+commands[i], strings.NewReader(each.Stdout))
 		answers[i] = json.RawMessage(each.Stdout)
 	}
 	return answers
+}
+
+// awsCLI is the aws CLI, in one process for all commands: it takes a second or two to start.
+type awsCLI struct {
+	program *exec.Cmd
+	in      io.WriteCloser
+	out     *json.Decoder
+	stderr  bytes.Buffer
+}
+
+// awsRun is a command of the aws CLI that has ended.
+type awsRun struct {
+	Status         int
+	Stdout, Stderr string
+}
+
+func startCLI(t *testing.T, env []string) *awsCLI {
+	t.Helper()
+	c := &awsCLI{program: exec.Command(filepath.Join(shared.root, ".venv", "bin", "python"), filepath.Join(shared.root, "e2e", "testdata", "aws.py"))}
+	c.program.Env, c.program.Stderr = env, &c.stderr
+	in, err := c.program.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.program.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.in, c.out = in, json.NewDecoder(out)
+	if err := c.program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // it ends with its input
+		if err := errors.Join(c.in.Close(), c.program.Wait()); err != nil {
+			t.Errorf("the aws CLI: %v: %s", err, &c.stderr)
+		}
+	})
+	return c
+}
+
+func (c *awsCLI) run(commands [][]string) (runs []awsRun, err error) {
+	if err := json.NewEncoder(c.in).Encode(commands); err != nil {
+		return nil, err
+	}
+	if err := c.out.Decode(&runs); err != nil {
+		return nil, fmt.Errorf("the aws CLI: %w", err)
+	}
+	return runs, nil
 }
 
 // next waits until another container than that one runs, and its agent answers.
@@ -234,7 +297,7 @@ func (x *story) agent() *task {
 	token := secret[contract.SecretKeyAPIToken]
 	x.watched(token)
 	client := api.NewClient(api.Endpoint{URL: "http://" + contract.Listen, Token: token})
-	in := &task{t: x.t, client: client}
+	in := &task{t: x.t, client: client, token: token}
 	eventually(x.t, "the agent answers", func() bool {
 		in.id = x.fargate.container()
 		_, err := client.Status(x.t.Context())

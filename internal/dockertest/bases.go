@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Bases makes the three images that the Dockerfile begins with, and calls them by the names that it has for them: Debian's from its
@@ -34,9 +36,6 @@ func (d *Daemon) Bases(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.load(ctx, names["BASE"], debian, nil, nil); err != nil {
-		return err
-	}
 	variables, err := settings(ctx)
 	if err != nil {
 		return err
@@ -45,7 +44,11 @@ func (d *Daemon) Bases(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.load(ctx, names["GO_BASE"], debian, golang, variables), d.load(ctx, names["NODE_BASE"], debian, node, variables))
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return d.load(ctx, names["BASE"], debian, nil, nil) })
+	work.Go(func() error { return d.load(ctx, names["GO_BASE"], debian, golang, variables) })
+	work.Go(func() error { return d.load(ctx, names["NODE_BASE"], debian, node, variables) })
+	return work.Wait()
 }
 
 // debianBase makes an archive of Debian's smallest system, as the official slim image is: without manuals and translations. It is

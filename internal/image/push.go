@@ -1,7 +1,6 @@
 package image
 
 import (
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -81,6 +81,9 @@ type packedLayer struct {
 	size           int64
 }
 
+// level is as small as the standard library's, of which this one takes two thirds of the time (docs/measurements.md).
+const level = 7
+
 func pack(ctx context.Context, layer v1.Layer, copied func(io.Writer, io.Reader) error, path string) (_ v1.Layer, err error) {
 	content, err := layer.Uncompressed()
 	if err != nil {
@@ -93,7 +96,10 @@ func pack(ctx context.Context, layer v1.Layer, copied func(io.Writer, io.Reader)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	sum, unzipped := sha256.New(), sha256.New()
-	zip := gzip.NewWriter(io.MultiWriter(file, sum))
+	zip, err := gzip.NewWriterLevel(io.MultiWriter(file, sum), level)
+	if err != nil {
+		return nil, err
+	}
 	if err := copied(io.MultiWriter(zip, unzipped), reader{ctx, content}); err != nil {
 		return nil, err
 	}

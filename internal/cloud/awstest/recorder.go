@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -32,7 +33,7 @@ func NewRecorder(emulator string, answers map[string]http.HandlerFunc) (*Recorde
 	forward := &httputil.ReverseProxy{Rewrite: func(request *httputil.ProxyRequest) {
 		request.SetURL(target)
 		request.Out.Host = request.In.Host // the signature is over it, and answers lead to it
-	}}
+	}, ErrorLog: log.New(io.Discard, "", 0)} // it would tell of each caller that is gone; others are answered 502
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		if answer := r.answers[r.remember(request)]; answer != nil {
 			answer(w, request)
