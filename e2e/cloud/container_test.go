@@ -99,8 +99,9 @@ func (x *task) began(file string) func(*api.Session) bool {
 }
 
 // limits looks from inside at what the task definition asked for, and waits until the container is healthy.
-func (x *story) limits(session *api.Session) {
+func (x *story) limits() {
 	x.t.Helper()
+	session := x.session("short")
 	in := x.agent()
 	for command, want := range map[string]string{
 		"id -u": "0", "touch /usr/x 2>&1 || true": "touch: cannot touch '/usr/x': Read-only file system",

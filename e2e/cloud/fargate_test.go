@@ -63,7 +63,7 @@ func (f *fargate) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(150 * time.Millisecond):
 		}
 	}
 	f.mu.Lock()

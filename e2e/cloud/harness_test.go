@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type machine struct {
 	base   string // temporary
 	clone  string // of HEAD, with secrets lying about in it that are not committed
 	docker *dockertest.Daemon
+	bases  func() error // waits until they are made
 }
 
 var shared machine
@@ -67,7 +69,7 @@ func TestMain(m *testing.M) {
 }
 
 func prepareAndRun(m *testing.M) (code int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	if shared.root, err = filepath.Abs("../.."); err != nil {
 		return 0, err
@@ -84,11 +86,10 @@ func prepareAndRun(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, shared.docker.Stop()) }()
-	started := time.Now()
-	if err := shared.docker.Bases(ctx, shared.root); err != nil {
-		return 0, err
-	}
-	fmt.Printf("%5.1f s  the bases are made\n", time.Since(started).Seconds())
+	made := make(chan error, 1)
+	go func() { made <- shared.docker.Bases(ctx, shared.root) }() // while what is not built from them is made ready
+	shared.bases = sync.OnceValue(func() error { return <-made })
+	defer func() { err = errors.Join(err, shared.bases()) }()
 	return m.Run(), nil
 }
 

@@ -37,6 +37,7 @@ import (
 // an emulator, and a model, which plays scripts.
 type story struct {
 	t       *testing.T // the present step's
+	whole   *testing.T // the story's
 	url     string     // of the emulator
 	env     []string   // of every command
 	model   string     // its address
@@ -52,10 +53,9 @@ type story struct {
 
 // step runs a part of the story, and ends the story if that fails.
 func (x *story) step(name string, run func()) {
-	whole := x.t
-	defer func() { x.t = whole }()
-	if !whole.Run(name, func(t *testing.T) { x.t = t; run() }) {
-		whole.FailNow()
+	defer func() { x.t = x.whole }()
+	if !x.whole.Run(name, func(t *testing.T) { x.t = t; run() }) {
+		x.whole.FailNow()
 	}
 }
 
@@ -69,7 +69,7 @@ const commandTime = 15 * time.Minute
 
 func newStory(t *testing.T, scripts ...scripted.Script) *story {
 	t.Helper()
-	x := &story{t: t}
+	x := &story{t: t, whole: t}
 	x.startModel(scripts)
 	x.environment()
 	x.emulator()
@@ -94,7 +94,7 @@ func newStory(t *testing.T, scripts ...scripted.Script) *story {
 	}
 	t.Cleanup(proxy.Close)
 	x.proxy = proxy
-	x.run("", "go", "build", "-o", "bin/", "./cmd/berth")
+	x.run("", "go", "build", "-o", "bin/", "./cmd/berth", "./infra") // the CDK CLI builds the second one itself, if need be
 	x.env = append(x.env, image.EnvRegistry+"="+x.proxy.Address(), "AWS_ENDPOINT_URL="+x.proxy.URL(), "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
 	x.cli = startCLI(t, x.env)
 	x.watched = watchCommandLines(t)

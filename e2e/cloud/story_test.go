@@ -37,11 +37,16 @@ func TestTheStory(t *testing.T) {
 			}},
 			scripted.Text("Done."),
 		}})
+	x.step("the bases are made", x.bases)
 	x.step("up", x.firstUp)
-	x.step("what is in the image", func() { x.searchImage(); x.bill() })
-	x.step("a session, and its container", func() { x.limits(x.session("short")) })
-	x.step("killed in mid-session", x.killedInMidSession)
+	x.step("a session", func() { x.session("short") })
+	var goesOn func()
+	x.step("killed in mid-session", func() { goesOn = x.killedInMidSession() })
+	// The next agent has to wait until the dead one's lease of the session has run out.
 	x.step("a thief in the container", x.thief)
+	x.step("what is in the image", func() { x.searchImage(); x.bill() })
+	x.step("the killed session goes on", goesOn)
+	x.step("the container", x.limits)
 	x.step("logs", x.logs)
 	x.step("key set in mid-session", x.newKey)
 	x.step("nothing to do", x.nothingToDo)
@@ -51,6 +56,14 @@ func TestTheStory(t *testing.T) {
 	x.step("down --purge", x.down)
 	x.step("up again", func() { x.up(); x.compare("up again"); x.session("short") })
 	x.step("down again", x.down)
+}
+
+// bases waits for what the Dockerfile begins with.
+func (x *story) bases() {
+	x.t.Helper()
+	if err := shared.bases(); err != nil {
+		x.t.Fatal(err)
+	}
 }
 
 // firstUp deploys into an account that has nothing, and gives the agent a token for GitHub, which its next task has.
@@ -85,11 +98,11 @@ func (x *story) session(prompt string) *api.Session {
 	return in.await(id, "ends well", succeeded)
 }
 
-// killedInMidSession kills the container.
-func (x *story) killedInMidSession() {
+// killedInMidSession kills the container. What it returns waits until the session that was in it has gone on to its end.
+func (x *story) killedInMidSession() (goesOn func()) {
 	x.t.Helper()
 	killed := x.fargate.task()
-	x.inMidSession("long, killed", func(in *task, id string) {
+	goesOn = x.inMidSession("long, killed", func(in *task, id string) {
 		eventually(x.t, "a checkpoint has the first step's file", func() bool {
 			command := "for each in " + contract.VolumePath + "/repos/*.git; do git -c safe.directory='*' --git-dir=$each ls-tree -r --name-only refs/berth/" + id + "; done | grep -w steps"
 			_, err := shared.docker.Docker(x.t.Context(), "exec", in.id, "sh", "-c", command)
@@ -105,25 +118,28 @@ func (x *story) killedInMidSession() {
 		x.t.Errorf("the task that was killed: %s, %v", answer, err)
 	}
 	x.compare("the container was replaced")
+	return goesOn
 }
 
 // newKey sets another key, the only one that the model takes from then on. The container with the old one gets SIGTERM.
 func (x *story) newKey() {
 	x.t.Helper()
-	x.inMidSession("long, stopped", func(*task, string) {
+	goesOn := x.inMidSession("long, stopped", func(*task, string) {
 		x.key.Store(secondKey)
 		x.berth(secondKey, "key", "set")
 	})
+	goesOn()
 	if second := x.compare("key set"); second.KeyVersion == x.first.KeyVersion {
 		x.t.Errorf("after `berth key set` the secret has the version %s still", second.KeyVersion)
 	}
 }
 
-// inMidSession has something end the container while somebody follows a session in it. The next container goes on with the session,
-// and whoever follows it hears its end.
-func (x *story) inMidSession(prompt string, end func(in *task, id string)) {
+// inMidSession has something end the container while somebody follows a session in it, and waits for the next container. What it returns
+// waits until that one goes on with the session, and whoever follows it has heard its end.
+func (x *story) inMidSession(prompt string, end func(in *task, id string)) (goesOn func()) {
 	x.t.Helper()
-	following, stdout, stderr := x.command(x.t.Context(), filepath.Join(shared.clone, "bin", "berth"), "run", prompt, "--env", names.Environment)
+	ctx := x.whole.Context() // which outlives this step
+	following, stdout, stderr := x.command(ctx, filepath.Join(shared.clone, "bin", "berth"), "run", prompt, "--env", names.Environment)
 	if err := following.Start(); err != nil {
 		x.t.Fatal(err)
 	}
@@ -140,15 +156,19 @@ func (x *story) inMidSession(prompt string, end func(in *task, id string)) {
 	})
 	before.await(id, "is in mid-work", before.began("began"))
 	end(before, id)
-	after := x.next(before.id)
-	again := after.await(id, "is in mid-work again", after.began("began"))
-	after.inside("touch " + filepath.Join(again.WorkDir, "go-on"))
-	after.await(id, "ends well", succeeded)
-	if text := after.inside("cat " + filepath.Join(again.WorkDir, "steps")); text != "first" {
-		x.t.Errorf("the steps that were taken: %q", text)
-	}
-	if err := following.Wait(); err != nil || !strings.Contains(stdout.String(), "All done.") {
-		x.t.Errorf("who followed the session: %v\n%s\n%s", err, stdout, stderr)
+	x.next(before.id)
+	return func() {
+		x.t.Helper()
+		after := x.agent()
+		again := after.await(id, "is in mid-work again", after.began("began"))
+		after.inside("touch " + filepath.Join(again.WorkDir, "go-on"))
+		after.await(id, "ends well", succeeded)
+		if text := after.inside("cat " + filepath.Join(again.WorkDir, "steps")); text != "first" {
+			x.t.Errorf("the steps that were taken: %q", text)
+		}
+		if err := following.Wait(); err != nil || !strings.Contains(stdout.String(), "All done.") {
+			x.t.Errorf("who followed the session: %v\n%s\n%s", err, stdout, stderr)
+		}
 	}
 }
 
