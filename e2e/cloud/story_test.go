@@ -257,7 +257,15 @@ func (x *story) cost() {
 // searchTemplate searches what CloudFormation keeps of the deployments for secrets, as every output is.
 func (x *story) searchTemplate() {
 	x.t.Helper()
-	x.aws("cloudformation get-template --stack-name "+names.Stack(), "cloudformation list-change-sets --stack-name "+names.Stack(), "cloudformation describe-stack-events --stack-name "+names.Stack())
+	of := " --stack-name " + names.Stack()
+	answers := x.aws("cloudformation list-change-sets"+of, "cloudformation get-template"+of, "cloudformation describe-stack-events"+of)
+	var made struct{ Summaries []struct{ ChangeSetName string } }
+	if err := json.Unmarshal(answers[0], &made); err != nil || len(made.Summaries) == 0 {
+		x.t.Errorf("the change sets: %v: %s", err, answers[0])
+	}
+	for _, each := range made.Summaries {
+		x.aws("cloudformation describe-change-set --change-set-name "+each.ChangeSetName+of, "cloudformation get-template --change-set-name "+each.ChangeSetName+of)
+	}
 }
 
 // down deletes the deployment while it runs, and nothing is left.
