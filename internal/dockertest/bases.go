@@ -19,7 +19,8 @@ import (
 
 // Bases makes the three images that the Dockerfile begins with, and calls them by the names that it has for them: Debian's from its
 // packages, and on top of that this machine's Go, and its npm with the Node.js of package.json. The last two are only for building;
-// they have this machine's certificate authorities and its settings for getting modules and packages, the first one has not.
+// they have this machine's certificate authorities and its settings for getting modules and packages, the first one has not; and what
+// this machine has compiled already is not compiled again.
 func (d *Daemon) Bases(ctx context.Context, root string) error {
 	text, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
 	if err != nil {
@@ -44,9 +45,19 @@ func (d *Daemon) Bases(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
+	if d.memory, err = remember(ctx); err != nil {
+		return err
+	}
+	program, err := d.gocache(ctx, root)
+	if err != nil {
+		return err
+	}
+	golang["/usr/local/bin/gocache"] = program
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return d.load(ctx, names["BASE"], debian, nil, nil) })
-	work.Go(func() error { return d.load(ctx, names["GO_BASE"], debian, golang, variables) })
+	work.Go(func() error {
+		return d.load(ctx, names["GO_BASE"], debian, golang, d.withMemory(variables))
+	})
 	work.Go(func() error { return d.load(ctx, names["NODE_BASE"], debian, node, variables) })
 	return work.Wait()
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,7 @@ type Daemon struct {
 	process *exec.Cmd
 	ended   chan error
 	log     string
+	memory  *httptest.Server // for builds; nil before Bases
 }
 
 // Start starts a daemon that keeps all it has below a directory. It needs root.
@@ -88,6 +90,9 @@ func Start(ctx context.Context, directory string) (*Daemon, error) {
 func (d *Daemon) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	if d.memory != nil {
+		d.memory.Close()
+	}
 	var problem error
 	if left, err := d.Docker(ctx, "ps", "-q"); err == nil && left != "" {
 		_, problem = d.Docker(ctx, append([]string{"kill"}, strings.Fields(left)...)...)
