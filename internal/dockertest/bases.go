@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -142,7 +143,8 @@ func settings(ctx context.Context) ([]string, error) {
 func (d *Daemon) load(ctx context.Context, name, archive string, places map[string]string, variables []string) error {
 	words := []string{"import"}
 	for _, each := range variables {
-		words = append(words, "--change", "ENV "+each)
+		name, value, _ := strings.Cut(each, "=")
+		words = append(words, "--change", "ENV "+name+"="+strconv.Quote(value))
 	}
 	program := d.Command(ctx, append(words, "--change", `CMD ["bash"]`, "-", name)...)
 	input, output := io.Pipe()
