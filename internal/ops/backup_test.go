@@ -202,7 +202,7 @@ func TestDownStopped(t *testing.T) {
 func TestVerifyWaitsForAWSToSettle(t *testing.T) {
 	a := newAccount(t, "dev")
 	a.Change(func(w *awstest.World) {
-		w.OneOffs().Late = 2
+		w.OneOffs().Late, w.OneOffs().Unresolved = 2, 2
 		w.Lag("DeleteFileSystem", 2)
 		w.Lag("DescribeMountTargetSecurityGroups", 1)
 	})

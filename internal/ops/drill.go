@@ -75,11 +75,36 @@ func (d *drill) check(ctx context.Context, place bool) (*verified, error) {
 	if d.definition, err = d.client.OneOff(ctx, d.stack, d.fileSystem, command); err != nil {
 		return nil, err
 	}
-	if d.task, err = d.client.RunOneOff(ctx, d.stack, d.definition); err != nil {
-		return nil, err
+	for tries := 1; ; tries++ {
+		id, ended, err := d.runTask(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if tries == mountTries || !unresolved(&ended) {
+			return d.report(ctx, id, &ended)
+		}
+		tell(d.stdio.Err, "the name of file system %s is not known yet, and another task is started", d.fileSystem)
+		if err := pause(ctx, d.every); err != nil {
+			return nil, err
+		}
 	}
-	tell(d.stdio.Err, "task %s reads the restored volume", path.Base(d.task))
-	var ended cloud.Task
+}
+
+// mountTries is how many tasks are to mount the restored file system. A mount target's name takes up to 90 s to be known, and a task most of that to start.
+const mountTries = 5
+
+// unresolved reports whether a task did not start because the file system's name is not known yet.
+func unresolved(task *cloud.Task) bool {
+	return task.StopCode == "TaskFailedToStart" && strings.Contains(strings.ToLower(task.Why()), "failed to resolve")
+}
+
+// runTask runs the task that looks, to its end.
+func (d *drill) runTask(ctx context.Context) (id string, ended cloud.Task, err error) {
+	if d.task, err = d.client.RunOneOff(ctx, d.stack, d.definition); err != nil {
+		return "", ended, err
+	}
+	id = path.Base(d.task)
+	tell(d.stdio.Err, "task %s reads the restored volume", id)
 	missed := 0 // ECS may not know it yet
 	err = untilTold(ctx, d.every, "the task is stopped", func(ctx context.Context) (bool, error) {
 		task, ok, err := d.client.TaskByARN(ctx, d.stack, d.task)
@@ -92,12 +117,10 @@ func (d *drill) check(ctx context.Context, place bool) (*verified, error) {
 		ended = task
 		return err == nil && task.Status == "STOPPED", err
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		d.task = ""
 	}
-	task := d.task
-	d.task = ""
-	return d.report(ctx, path.Base(task), &ended)
+	return id, ended, err
 }
 
 // report reads what the task wrote.

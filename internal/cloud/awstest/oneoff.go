@@ -13,6 +13,7 @@ type OneOffs struct {
 	Exit        int
 	Lines       []string // what a task writes
 	Hang        bool     // a task runs on
+	Unresolved  int      // so many tasks do not start, as the name of a new file system is not known yet
 	Late        int      // answers to DescribeTasks in which a task is not known yet
 	Definitions map[string]map[string]any
 }
@@ -127,6 +128,12 @@ func runTask(w *World, c Call) (any, error) {
 		task.Status, task.StopCode, task.StoppedReason, task.ExitCode, task.Stopped = "STOPPED", "EssentialContainerExited", "Essential container in task exited", &o.Exit, w.Now()
 	}
 	service.Tasks = append(service.Tasks, task)
+	if o.Unresolved > 0 {
+		o.Unresolved--
+		task.Status, task.StopCode, task.ExitCode = "STOPPED", "TaskFailedToStart", nil
+		task.StoppedReason = `ResourceInitializationError: failed to invoke EFS utils commands to set up EFS volumes: stderr: Failed to resolve "fs-0aaaaaaaaaaaaaaa1.efs.us-east-1.amazonaws.com"`
+		return object{"tasks": []object{task.describe(service.Name)}, "failures": []object{}}, nil
+	}
 	group := w.Stacks[service.Name].Outputs["LogGroupName"]
 	for _, line := range o.Lines {
 		w.LogLines[group] = append(w.LogLines[group], LogLine{Stream: "agent/agent/" + task.ID, Text: line, Time: w.Now()})
