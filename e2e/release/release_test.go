@@ -180,7 +180,7 @@ func TestUnpackedDeploys(t *testing.T) {
 	u.says(1, "there is no stack claude-code-dev", "bin/berth", "status", "--env", "dev")
 	u.says(0, "EcrRepositoryUri", "npx", "cdk", "deploy", "--require-approval", "never", "-c", "logRetentionDays=3")
 	u.says(0, "Number of stacks with differences: 0", "bin/berth", "diff", "--env", "dev")
-	u.says(1, "no Anthropic key is set; next: `berth key set --env dev`", "bin/berth", "status", "--env", "dev")
+	u.says(1, "no Anthropic key is set; `berth key set --env dev`", "bin/berth", "status", "--env", "dev")
 	u.says(0, "dev ", "bin/berth", "env", "list")
 	u.says(0, "Nothing is left of claude-code-dev.", "bin/berth", "down", "--env", "dev", "--yes")
 	u.says(0, "complete -o bashdefault -o default -C 'berth' berth", "bash", "-c", "source completions/berth.bash && complete -p berth")
