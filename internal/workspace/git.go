@@ -39,7 +39,7 @@ var settings = []string{
 	"protocol.allow=never", "submodule.recurse=false", "http.followRedirects=initial",
 	"http.lowSpeedLimit=1000", "http.lowSpeedTime=60",
 	"gc.auto=0", "maintenance.auto=false", "receive.autogc=false", "fetch.unpackLimit=1", "fetch.writeCommitGraph=false",
-	"core.commitGraph=false", "core.multiPackIndex=false", "core.excludesFile=/dev/null", "core.attributesFile=/dev/null",
+	"core.commitGraph=false", "core.multiPackIndex=false", "pack.useBitmaps=false", "core.excludesFile=/dev/null", "core.attributesFile=/dev/null",
 	"core.fsync=loose-object,pack,pack-metadata,reference", "index.threads=1",
 	"advice.detachedHead=false", "advice.addEmbeddedRepo=false", "advice.graftFileDeprecated=false", "init.defaultBranch=main",
 }
