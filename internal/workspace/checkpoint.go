@@ -110,8 +110,10 @@ func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured)
 	}
 	if _, err := s.git().run(ctx, "update-ref", "refs/last", commit); err != nil && ctx.Err() == nil {
 		r.log.Warn("a checkpoint cannot be remembered; the next one begins anew", "session", place.ID, "err", err)
-	} else if err := s.tidy(ctx); err != nil && ctx.Err() == nil {
+	} else if err := s.tidy(ctx, r.grown(s, s.added) > r.slack); err != nil && ctx.Err() == nil {
 		r.log.Warn("a session's scratch cannot be tidied", "session", place.ID, "err", err)
+	} else if r.grown(s, 0) > r.slack {
+		r.grown(s, -r.grown(s, 0))
 	}
 	return &api.Checkpoint{Commit: commit, Tree: c.tree, Head: c.about.Commit, LeftOut: c.about.LeftOut, Nested: nestedPaths(c.about.Nested)}, nil
 }
@@ -167,6 +169,14 @@ func (r *mirror) newScratch(ctx context.Context, s *scratch) error {
 		}
 	}
 	return nil
+}
+
+// grown notes how many bytes were added to a scratch, and returns how many there are since it was tidied, as far as this process knows.
+func (r *mirror) grown(s *scratch, by int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.added[s.place.Scratch] += by
+	return r.added[s.place.Scratch]
 }
 
 // commit makes the checkpoint's commit in scratch.

@@ -90,6 +90,7 @@ func (s *scratch) limit(changed []change, found *files) (without []string) {
 			}
 		}
 	}
+	s.added += total
 	without = append(without, leaveOutMany(tooMany, found)...)
 	sort.Strings(found.leftOut)
 	return without

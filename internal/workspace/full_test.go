@@ -1,8 +1,11 @@
 package workspace
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,5 +92,62 @@ func TestAPackThatCannotBeStored(t *testing.T) {
 	}
 	if said, err := exec.Command("git", "-C", r.path, "verify-pack", "-v", files()[0]).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// A large file that changes all the time does not fill the disk: neither as it was before, nor what git leaves of one that changed
+// while it was read.
+func TestScratchIsBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	m := NewMirrors(filepath.Join(dir, "repos"), MirrorConfig{Temporary: t.TempDir()})
+	m.slack = 4 << 20
+	place := Place{ID: "0190a1b2-0000-7000-8000-000000000001", Branch: "main", Tree: filepath.Join(dir, "w", "tree"), Scratch: filepath.Join(dir, "w", "scratch")}
+	for _, name := range []string{"w", "o"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.Prepare(t.Context(), place); err != nil {
+		t.Fatal(err)
+	}
+	noise := rand.New(rand.NewPCG(1, 2))
+	half := filepath.Join(place.Scratch, "git", "objects", "pack", "tmp_pack_half")
+	var last []byte
+	for range 16 {
+		last = make([]byte, 1<<20)
+		for i := range last {
+			last[i] = byte(noise.Uint32())
+		}
+		if err := errors.Join(os.WriteFile(filepath.Join(place.Tree, "large"), last, 0o600), os.WriteFile(half, last, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if saved, err := m.Checkpoint(t.Context(), place); err != nil || saved == nil || len(saved.LeftOut) > 0 {
+			t.Fatal(saved, err)
+		}
+	}
+	if _, err := os.Stat(half); err == nil {
+		t.Error("half of a pack was left")
+	}
+	var size int64
+	err := filepath.WalkDir(place.Scratch, func(_ string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			info, err := entry.Info()
+			if err == nil {
+				size += info.Size()
+			}
+		}
+		return err
+	})
+	if err != nil || size > 8<<20 {
+		t.Errorf("scratch has %d bytes: %v", size, err)
+	}
+	other := place
+	other.Tree, other.Scratch = filepath.Join(dir, "o", "tree"), filepath.Join(dir, "o", "scratch")
+	if _, err := m.Restore(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(other.Tree, "large")); err != nil || !bytes.Equal(text, last) {
+		t.Errorf("restored are %d bytes: %v", len(text), err)
 	}
 }

@@ -39,7 +39,9 @@ type Mirrors struct {
 	known   map[string]*known       // by mirror and session
 	origins map[string]*fetched     // by path
 
-	suspects map[string]bool // scratch directories of trees whose repositories turned out to be broken
+	added    map[string]int64 // bytes, by scratch directory, since it was tidied
+	slack    int64            // how many it may be
+	suspects map[string]bool  // scratch directories of trees whose repositories turned out to be broken
 
 	listings *listings
 }
@@ -81,7 +83,7 @@ func NewMirrors(dir string, config MirrorConfig) *Mirrors {
 	}
 	return &Mirrors{
 		dir: dir, config: config, log: logger,
-		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, origins: map[string]*fetched{}, suspects: map[string]bool{},
+		fetch: map[string]*fetching{}, places: map[string]*placeLocked{}, known: map[string]*known{}, origins: map[string]*fetched{}, suspects: map[string]bool{}, added: map[string]int64{}, slack: scratchSlack,
 		listings: newListings(),
 	}
 }

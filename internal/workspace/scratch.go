@@ -28,7 +28,8 @@ type scratch struct {
 
 	base, baseTree, last, lastTree string // what its refs say, once it was captured
 
-	suspicious bool // something is broken: what refs lead to is looked at closely
+	added      int64 // bytes of files that were captured since it was opened
+	suspicious bool  // something is broken: what refs lead to is looked at closely
 
 	listed *listed // of the checkpoint or diff that it is opened for
 }
@@ -72,7 +73,22 @@ func (s *scratch) there() bool {
 	for _, lock := range left {
 		_ = root.Remove(lock) // if it stays, git names it
 	}
+	removeHalf(root)
 	return true
+}
+
+// removeHalf removes what git leaves of a large file that changed while it was read, which may come with every checkpoint.
+func removeHalf(root *os.Root) {
+	const packs = "git/objects/pack"
+	entries, err := fs.ReadDir(dirsOf{root}, packs)
+	if err != nil {
+		return // there are none
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), "tmp_") {
+			_ = root.Remove(packs + "/" + entry.Name()) // the next checkpoint tries again
+		}
+	}
 }
 
 // twins are its repositories.
@@ -144,14 +160,19 @@ func (s *scratch) copyFile(ctx context.Context, from, to string) error {
 // (gc.auto).
 const manyLoose = 27
 
-// tidy packs the objects that checkpoints have made one by one, and drops those that the last one does not need.
-func (s *scratch) tidy(ctx context.Context) error {
+// scratchSlack is how many bytes of files checkpoints may add to a scratch before what the last one does not need is dropped: a
+// large file that changes all the time would fill the disk.
+const scratchSlack = 512 << 20
+
+// tidy packs the objects that checkpoints have made one by one, and drops those that the last one does not need, if there are many,
+// or if they are large.
+func (s *scratch) tidy(ctx context.Context, large bool) error {
 	root, err := openTree(s.place.Scratch)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }() // of a directory
-	if loose, err := fs.ReadDir(dirsOf{root}, "git/objects/17"); err != nil || len(loose) <= manyLoose {
+	if loose, err := fs.ReadDir(dirsOf{root}, "git/objects/17"); !large && (err != nil || len(loose) <= manyLoose) {
 		return nil //nolint:nilerr // there are none
 	}
 	g := s.git()
