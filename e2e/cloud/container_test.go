@@ -101,7 +101,7 @@ func (x *task) began(file string) func(*api.Session) bool {
 // limits looks from inside at what the task definition asked for, and waits until the container is healthy.
 func (x *story) limits() {
 	x.t.Helper()
-	session := x.session("short")
+	session := x.session()
 	in := x.agent()
 	for command, want := range map[string]string{
 		"id -u": "0", "touch /usr/x 2>&1 || true": "touch: cannot touch '/usr/x': Read-only file system",
@@ -187,7 +187,7 @@ func (x *task) putThief() {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	defer program.Close()
+	defer program.Close() //nolint:errcheck // it was only read
 	put := shared.docker.Command(x.t.Context(), "exec", "--interactive", x.id, "sh", "-c", "cat >"+thiefProgram+" && chmod 755 "+thiefProgram)
 	put.Stdin = program
 	if output, err := put.CombinedOutput(); err != nil {

@@ -90,7 +90,7 @@ func (x *story) searchImage() {
 // readLayer searches all files of a layer for secrets, and notes their names.
 func readLayer(t *testing.T, content io.ReadCloser, files map[string]bool) (count int) {
 	t.Helper()
-	defer content.Close()
+	defer content.Close() //nolint:errcheck // it was only read
 	for archive := tar.NewReader(content); ; count++ {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {

@@ -201,9 +201,9 @@ func (x *story) berth(input string, words ...string) string {
 }
 
 // up is the one command.
-func (x *story) up(flags ...string) string {
+func (x *story) up() {
 	x.t.Helper()
-	return x.berth(x.key.Load().(string)+"\n", append([]string{"up", "--key-file", "-", "-c", "anthropicBaseUrl=" + x.model}, flags...)...)
+	x.berth(x.key.Load().(string)+"\n", "up", "--key-file", "-", "-c", "anthropicBaseUrl="+x.model)
 }
 
 // aws asks the aws CLI, and returns the answers' JSON.

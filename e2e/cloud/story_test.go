@@ -39,7 +39,7 @@ func TestTheStory(t *testing.T) {
 		}})
 	x.step("the bases are made", x.bases)
 	x.step("up", x.firstUp)
-	x.step("a session", func() { x.session("short") })
+	x.step("a session", func() { x.session() })
 	var goesOn func()
 	x.step("killed in mid-session", func() { goesOn = x.killedInMidSession() })
 	// The next agent has to wait until the dead one's lease of the session has run out.
@@ -54,7 +54,7 @@ func TestTheStory(t *testing.T) {
 	x.step("pause and unpause", x.pause)
 	x.step("exec, cost, template", func() { x.exec(); x.cost(); x.searchTemplate() })
 	x.step("down --purge", x.down)
-	x.step("up again", func() { x.up(); x.compare("up again"); x.session("short") })
+	x.step("up again", func() { x.up(); x.compare("up again"); x.session() })
 	x.step("down again", x.down)
 }
 
@@ -83,11 +83,11 @@ func (x *story) firstUp() {
 	}
 }
 
-// session runs a session to its end, through the tunnel.
-func (x *story) session(prompt string) *api.Session {
+// session runs a short session to its end, through the tunnel.
+func (x *story) session() *api.Session {
 	x.t.Helper()
 	in := x.agent() // the emulator has a task as running before its container runs
-	id, said, _ := strings.Cut(x.berth("", "run", prompt), "\n")
+	id, said, _ := strings.Cut(x.berth("", "run", "short"), "\n")
 	if !strings.Contains(said, "All done.") {
 		x.t.Errorf("`berth run` says %q", said)
 	}
@@ -211,7 +211,7 @@ func (x *story) another(first string) {
 	if image := x.compare("deploy --rollback").Image; image != first {
 		x.t.Errorf("%s runs, and %s was rolled out again", image, first)
 	}
-	x.session("short")
+	x.session()
 }
 
 // pause ends the container and keeps the sessions; a deployment meanwhile leaves it so.
@@ -232,7 +232,7 @@ func (x *story) pause() {
 		x.t.Errorf("after a pause there are the sessions %+v, %v", list, err)
 	}
 	x.compare("unpause")
-	x.session("short")
+	x.session()
 }
 
 // exec runs a command in the container, through the tunnel.
@@ -259,7 +259,9 @@ func (x *story) searchTemplate() {
 	x.t.Helper()
 	of := " --stack-name " + names.Stack()
 	answers := x.aws("cloudformation list-change-sets"+of, "cloudformation get-template"+of, "cloudformation describe-stack-events"+of)
-	var made struct{ Summaries []struct{ ChangeSetName string } }
+	var made struct {
+		Summaries []struct{ ChangeSetName string }
+	}
 	if err := json.Unmarshal(answers[0], &made); err != nil || len(made.Summaries) == 0 {
 		x.t.Errorf("the change sets: %v: %s", err, answers[0])
 	}

@@ -76,7 +76,7 @@ func processes() (list []string) {
 	if err != nil {
 		return nil
 	}
-	defer directory.Close()
+	defer directory.Close() //nolint:errcheck // it was only read
 	entries, _ := directory.Readdirnames(0)
 	for _, name := range entries {
 		if name[0] >= '1' && name[0] <= '9' {

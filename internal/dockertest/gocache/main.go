@@ -52,7 +52,7 @@ func run(from string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	m := memory{from, filepath.Join(directory, "go-build", "gocache")} // below what the Dockerfile has mounted for that
-	if err := os.MkdirAll(m.directory, 0o755); err != nil {
+	if err := os.MkdirAll(m.directory, 0o750); err != nil {
 		return err
 	}
 	var mu sync.Mutex
