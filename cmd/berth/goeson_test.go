@@ -235,9 +235,9 @@ func TestLastWords(t *testing.T) {
 	l.Change(func(w *awstest.World) {
 		service := w.Services["claude-code-dev"]
 		service.Tasks = []*awstest.Task{{ID: strings.Repeat("3", 32), Status: "STOPPED", StopCode: "EssentialContainerExited", StoppedReason: "Essential container in task exited", ExitCode: intOf(78), Stopped: time.Now()}}
-		for i := range 250 {
+		for i := range 25 {
 			w.LogLines["/ecs/claude-code-dev"] = append(w.LogLines["/ecs/claude-code-dev"], awstest.LogLine{Stream: "agent/agent/" + service.Tasks[0].ID, Text: fmt.Sprintf("line %d", i), Time: time.Now()})
 		}
 	})
-	told(t, "status", l.berth(t, "", "status", "--env", "dev"), 1, "its last words: line 249", "berth logs --env dev")
+	told(t, "status", l.berth(t, "", "status", "--env", "dev"), 1, "its last words: line 24", "berth logs --env dev")
 }

@@ -175,7 +175,7 @@ var _ = register("logs", map[string]Handler{
 		if len(all) == 0 {
 			return nil, &Fault{400, "ResourceNotFoundException", "The specified log stream does not exist."}
 		}
-		const page = 100
+		const page = 10
 		if head, _ := c.Input["startFromHead"].(bool); len(all) > page && head {
 			all = all[:page]
 		} else if len(all) > page {
