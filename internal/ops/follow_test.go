@@ -167,7 +167,7 @@ func TestReadText(t *testing.T) {
 		}
 	}
 	endless := readerFunc(func(p []byte) (int, error) { return len(p), nil })
-	if got, err := readText(t.Context(), endless); err == nil || got != "" || !strings.Contains(err.Error(), "over 524288 bytes") {
+	if got, err := readText(t.Context(), endless); err == nil || got != "" || !strings.Contains(err.Error(), "at most 524288 bytes") {
 		t.Errorf("an endless text: %d bytes, %v", len(got), err)
 	}
 	longest := strings.Repeat("x", api.MaxPrompt)

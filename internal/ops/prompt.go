@@ -54,7 +54,7 @@ func readText(ctx context.Context, from io.Reader) (string, error) {
 	select {
 	case all := <-read:
 		if len(all.text) > api.MaxPrompt+1 {
-			return "", fmt.Errorf("the text has over %d bytes, and no more are allowed: put long material into a file of the repository, and name the file", api.MaxPrompt)
+			return "", fmt.Errorf("the text is too long, at most %d bytes are allowed: put long material into a file of the repository, and name the file", api.MaxPrompt)
 		}
 		return strings.TrimSuffix(string(all.text), "\n"), all.err
 	case <-ctx.Done():
