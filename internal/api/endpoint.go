@@ -48,7 +48,7 @@ func ReadEndpoint(data string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("%w: none has %s as its volume; start one with `berth up --local`", ErrUnreachable, data)
 	}
 	if err != nil {
-		return Endpoint{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return Endpoint{}, fmt.Errorf("%w: %w; name a volume of your own with %s", ErrUnreachable, err, contract.EnvData)
 	}
 	var endpoint Endpoint
 	if err := json.Unmarshal(text, &endpoint); err != nil || endpoint.URL == "" {

@@ -193,11 +193,11 @@ func answers(ctx context.Context, data string) (api.Endpoint, *api.Status) {
 // lockUp waits until no other `berth up` starts an agent on a volume, and keeps others from it.
 func lockUp(ctx context.Context, data string) (unlock func(), err error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the volume: %w", err)
+		return nil, fmt.Errorf("cannot make the volume: %w; name another directory with %s", err, contract.EnvData)
 	}
 	file, err := os.OpenFile(filepath.Join(data, upLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("the volume cannot be written: %w", err)
+		return nil, fmt.Errorf("the volume cannot be written: %w; make it writable, or name another with %s", err, contract.EnvData)
 	}
 	ticker, late := time.NewTicker(lookEvery), time.NewTimer(upTime+10*time.Second) // longer than the other one waits
 	defer ticker.Stop()
