@@ -52,7 +52,7 @@ const attempts = 4
 // Connect finds a region and credentials as the AWS SDKs do. It asks AWS nothing but what the credentials themselves take.
 func Connect(ctx context.Context, options Options) (*Client, error) {
 	// Without the logger: the SDK's warnings would stand between a failure and its one line.
-	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{}), WithPlainBodies}
 	if options.Region != "" {
 		load = append(load, config.WithRegion(options.Region))
 	}

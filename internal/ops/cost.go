@@ -99,7 +99,7 @@ func (c *Cost) prices(ctx context.Context, parsed options.Options, region string
 		return cost.Load(region)
 	}
 	// Without the logger: the SDK's warnings would stand between a failure and its one line.
-	aws, err := config.LoadDefaultConfig(ctx, config.WithRegion(cost.LiveEndpoint(region)), config.WithLogger(logging.Nop{}))
+	aws, err := config.LoadDefaultConfig(ctx, config.WithRegion(cost.LiveEndpoint(region)), config.WithLogger(logging.Nop{}), cloud.WithPlainBodies)
 	if err != nil {
 		return cost.Table{}, fmt.Errorf("AWS configuration: %w", err)
 	}
