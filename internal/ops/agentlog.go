@@ -20,7 +20,7 @@ import (
 )
 
 // logLate is how much later than its time a line may come. Lines are asked for again and again, and not tailed live:
-// docs/decisions/0026-following-logs.md.
+// docs/decisions/0018-following-logs.md.
 const logLate = time.Minute
 
 // agentLog shows what the agent in AWS has logged, as CloudWatch has it.
