@@ -67,7 +67,7 @@ var ofNewVpc = []fact{
 		`[["${NetworkSubneta}", "${VpcId}"], ["${NetworkSubnetb}", "${VpcId}"]]`,
 	},
 	{
-		"somebody is asked to confirm", "sns get-subscription-attributes --subscription-arn ${Alertsopsexamplecom}", "Attributes.[TopicArn, Protocol, Endpoint, PendingConfirmation]",
+		"somebody is asked to confirm", "sns get-subscription-attributes --subscription-arn ${AlertsEmail}", "Attributes.[TopicArn, Protocol, Endpoint, PendingConfirmation]",
 		`["${AlertTopicArn}", "email", "ops@example.com", "true"]`,
 	},
 	{"alarms", "cloudwatch describe-alarms", "sort(MetricAlarms[].AlarmName)", alarmNames("claude-code-dev", true)},
