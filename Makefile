@@ -34,7 +34,7 @@ build: build-agent ## build bin/berth, bin/berthd and bin/infra
 build-agent:
 	go build -o bin/ ./cmd/berth ./cmd/berthd
 
-# The tiers that take minutes run side by side (-p), each with its output in one piece. What this machine's kernel lets nobody run is
+# The tiers that take minutes run side by side (-p), the longest first, each with its output in one piece. What this machine's kernel lets nobody run is
 # named in the end: the tests of the image are all that there is.
 .PHONY: test
 test: setup build ## run every test: Go, the emulator's own, and end to end
@@ -43,7 +43,7 @@ test: setup build ## run every test: Go, the emulator's own, and end to end
 	go test ./...
 	.venv/bin/python -m pytest -q emulator
 	@rm -f bin/not-run
-	BERTH_NOT_RUN=$(CURDIR)/bin/not-run go test -tags e2e -count 1 -timeout 25m -p 2 -parallel 4 -v ./e2e ./e2e/local ./e2e/cloud ./internal/claude ./internal/scripted ./internal/gateway
+	BERTH_NOT_RUN=$(CURDIR)/bin/not-run go test -tags e2e -count 1 -timeout 25m -p 2 -parallel 4 -v ./e2e/local ./e2e/cloud ./e2e ./internal/claude ./internal/scripted ./internal/gateway
 	@if [ -e bin/not-run ]; then cat bin/not-run; fi
 
 .PHONY: test-image
