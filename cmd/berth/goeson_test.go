@@ -187,6 +187,12 @@ func TestTerminationProtection(t *testing.T) {
 			}
 		})
 	}
+	// The CDK CLI has just taken it off, and it cannot be put on again: the next deployment would not know.
+	l.Fail(awstest.Failure{Call: "cloudformation:UpdateTerminationProtection", Kind: "denied", After: 1})
+	told(t, "not put on again", l.berth(t, "", "up", "--env", "dev", "--no-smoke", "-c", "logRetentionDays=3"), 1,
+		"stack claude-code-dev is without its termination protection", "update-termination-protection --enable-termination-protection --stack-name claude-code-dev` puts it on again")
+	l.Heal()
+	l.Change(func(w *awstest.World) { w.Stacks["claude-code-dev"].Protected = true })
 	l.Forget()
 	told(t, "down", l.berth(t, "", "down", "--env", "dev", "--yes", "--force"), 1, "stack claude-code-dev has termination protection", "update-termination-protection --no-enable-termination-protection --stack-name claude-code-dev")
 	if changed := l.Mutations(); len(changed) > 0 {

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
@@ -28,19 +29,29 @@ type With struct {
 	Protected           bool // the stack has termination protection, which it is to keep
 }
 
-// protect puts termination protection back on, which the CDK CLI takes off when it deploys an app that does not ask for it.
+// protectTime bounds the call that goes on after Ctrl-C.
+const protectTime = 30 * time.Second
+
+// protect puts termination protection back on, which the CDK CLI takes off when it deploys an app that does not ask for it. It does so after
+// Ctrl-C, too. Where it cannot, nobody would ever know: the next deployment finds a stack without it.
 func (c *Client) protect(ctx context.Context, names contract.Names) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), protectTime)
+	defer cancel()
 	_, err := c.CloudFormation.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{
 		StackName: aws.String(names.Stack()), EnableTerminationProtection: aws.Bool(true),
 	})
-	return Explain(err)
+	if err != nil {
+		return fmt.Errorf("%w; stack %s is without its termination protection: `aws cloudformation update-termination-protection --enable-termination-protection --stack-name %s%s` puts it on again",
+			Explain(err), names.Stack(), names.Stack(), c.RegionFlag())
+	}
+	return nil
 }
 
 // Deploy deploys the project's stack, through `cdk deploy`.
 func (k *CDK) Deploy(ctx context.Context, c *Client, names contract.Names, with With, out io.Writer) (err error) {
 	args := append([]string{"deploy", names.Stack(), "--require-approval", "never", "--progress", "events"}, Context(with.Options)...)
 	if with.Protected { // also where the deployment fails, or is cut off
-		defer func() { err = errors.Join(err, c.protect(context.WithoutCancel(ctx), names)) }()
+		defer func() { err = errors.Join(err, c.protect(ctx, names)) }()
 	}
 	if with.Import {
 		args = append(args, "--import-existing-resources")
