@@ -34,7 +34,7 @@ type reported struct {
 	Problems   []string
 }
 
-// compare waits until the container of the task runs, if one is to run, and has the aws CLI say what `berth status --json` says.
+// compare has the aws CLI say what `berth status --json` says.
 func (x *story) compare(after string) reported {
 	x.t.Helper()
 	var status reported

@@ -64,7 +64,7 @@ const envCredentials = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 
 var names = contract.Names{Project: "claude-code", Environment: "dev"}
 
-// commandTime ends a command that would otherwise never end: one builds the image, if no other test has.
+// commandTime ends a command that would otherwise never end: one of them builds the image.
 const commandTime = 15 * time.Minute
 
 func newStory(t *testing.T, scripts ...scripted.Script) *story {
