@@ -72,7 +72,7 @@ func (l *agentLog) show(ctx context.Context, follow bool) error {
 		}
 		if !follow {
 			if len(l.seen) == 0 {
-				tell(l.stdio.Err, "nothing was logged since %s; --since 24h looks further back", l.from.UTC().Format("2006-01-02 15:04 UTC"))
+				tell(l.stdio.Err, "nothing was logged since %s; a longer --since looks further back", l.from.UTC().Format("2006-01-02 15:04 UTC"))
 			}
 			return nil
 		}
