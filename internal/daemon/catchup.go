@@ -160,9 +160,7 @@ func (r *run) overLimit() (api.State, api.Event, bool) {
 	default:
 		return "", api.Event{}, false
 	}
-	if e.intent == none {
-		r.checkpoint(context.Background())
-	}
+	r.checkpoint(context.Background()) // there may have been no room for the last one
 	state, event := r.delivered(outcome(e))
 	return state, event, true
 }

@@ -273,6 +273,8 @@ func (r *run) checkpoint(ctx context.Context) {
 	text := ""
 	if r.noRoom = nil; workspace.Full(err) {
 		r.noRoom = err
+	} else {
+		r.daemon.solved(unsavedPart + r.session.ID())
 	}
 	if err != nil {
 		text = err.Error()

@@ -120,9 +120,6 @@ func (r *run) why() intent {
 func (r *run) do() {
 	state, event := r.guarded()
 	err := r.settle(state, event)
-	if r.noRoom == nil {
-		r.daemon.solved(unsavedPart + r.session.ID())
-	}
 	lost := errors.Is(err, session.ErrLost) || r.why() == fenced
 	r.release()
 	r.daemon.done(r)
