@@ -54,7 +54,10 @@ func (d *Daemon) goesAgain(part string, try func() error) bool {
 	d.mu.Lock()
 	failed := d.problems[part] != ""
 	d.mu.Unlock()
-	if failed && try() != nil {
+	if !failed {
+		return true // what fails at this moment stays noted
+	}
+	if try() != nil {
 		return false
 	}
 	d.solved(part)
