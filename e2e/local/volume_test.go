@@ -231,7 +231,7 @@ func (a *agent) onlySession(id string) {
 		entries, err := os.ReadDir(filepath.Join(a.data, name))
 		var names []string
 		for _, entry := range entries {
-			if entry.Name() != ".probe" { // of a look at whether there is room
+			if !strings.HasSuffix(entry.Name(), ".probe") { // of a look at whether there is room
 				names = append(names, entry.Name())
 			}
 		}
