@@ -78,6 +78,9 @@ func explain(ctx context.Context, what string, err error) error {
 			}
 		}
 	}
+	if Full(err) {
+		return failed("cannot %s: %v; make room on that disk", what, err)
+	}
 	return failed("cannot %s: %v; look at the address, and whether `git clone` can read it from the agent's machine", what, err)
 }
 

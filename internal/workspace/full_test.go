@@ -32,6 +32,15 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// A disk that is full is no fault of the address.
+func TestWhereThereIsNoRoomIsSaid(t *testing.T) {
+	t.Parallel()
+	full := &os.PathError{Op: "write", Path: "/volume/repos/x", Err: syscall.ENOSPC}
+	if err := explain(t.Context(), "clone x", full); !strings.Contains(err.Error(), full.Error()+"; make room") {
+		t.Error(err)
+	}
+}
+
 // What git says of a failure is why, and not what it hints at; that a program could not write any more is the fault of the one that read.
 func TestAPipeTellsWhoFailed(t *testing.T) {
 	t.Parallel()

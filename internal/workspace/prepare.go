@@ -54,7 +54,7 @@ func (m *Mirrors) Prepare(ctx context.Context, place Place) (base string, err er
 		return "", explain(ctx, what, err)
 	}
 	base, err = r.cloneTo(ctx, fresh, place, from, says)
-	if failure := new(gitError); errors.As(err, &failure) && ctx.Err() == nil && !strings.Contains(failure.said, "No space left") {
+	if failure := new(gitError); errors.As(err, &failure) && ctx.Err() == nil && !Full(err) {
 		// Whatever git could not read, it was in the mirror.
 		m.log.Warn("repairing a mirror", "path", r.path, "origin", r.from, "err", err)
 		if err = r.rebuild(ctx, from); err == nil {
