@@ -32,13 +32,18 @@ func TestADeliveryThatWasKilledIsFinished(t *testing.T) {
 	}
 	noLocks(t, m)
 
-	// It was pushed, and the session has done more since: what is there is not somebody else's.
+	// It was pushed, and the session has done more since: what is there is not somebody else's, nor is it after an attempt in vain.
 	ref := filepath.Join(delivered, p.ID)
 	if err := os.Rename(ref, ref+".lock"); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(p.Tree, "more"), "of it, and other\n")
 	saved(t, m, p)
+	run(t, from, "config", "receive.denyNonFastForwards", "true")
+	if refused := m.Deliver(t.Context(), p, request); refused.Problem == "" {
+		t.Errorf("%+v", refused)
+	}
+	run(t, from, "config", "receive.denyNonFastForwards", "false")
 	if next := m.Deliver(t.Context(), p, request); next.Problem != "" || run(t, from, "rev-parse", p.Branch) != next.Commit {
 		t.Errorf("%+v", next)
 	}

@@ -137,10 +137,17 @@ func (r *mirror) push(ctx context.Context, from address, place Place, commit, be
 	if there == commit {
 		return r.writeRef(name, commit)
 	}
+	if there != "" && there == before {
+		// Nothing else says so any more.
+		if err := r.writeRef(name, there); err != nil {
+			return err
+		}
+		pushed = there
+	}
 	expected := pushed
 	if there == "" {
 		expected = "" // somebody has merged it and removed the branch
-	} else if there != pushed && (there == before || r.contains(ctx, commit, there)) {
+	} else if there != pushed && r.contains(ctx, commit, there) {
 		expected = there
 	}
 	if there != expected {
