@@ -52,7 +52,7 @@ func TestFullDiskUnderEverything(t *testing.T) {
 		if err != nil || now.State.Ended() {
 			t.Fatalf("on a full disk it is %+v: %v", now, err)
 		}
-		a.troubled("the volume cannot be written")
+		a.troubled("cannot be written") // the volume, or the work disk: they are one
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
