@@ -219,7 +219,7 @@ func brokenPipe(err error) bool {
 		return false
 	}
 	status, known := ended.Sys().(syscall.WaitStatus)
-	return known && status.Signaled() && status.Signal() == syscall.SIGPIPE
+	return known && status.Signal() == syscall.SIGPIPE
 }
 
 // fatal reports whether git gave up, rather than passing over something.
