@@ -4,6 +4,7 @@ package local
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -182,11 +183,12 @@ func (m *matrixRun) check(session *api.Session) {
 		wanted = append(wanted, strconv.Itoa(number))
 	}
 	m.checkSteps(session.ID, wanted)
-	seen := sight{states: map[string]string{}}
+	seen := sight{states: map[string]state{}}
 	for _, event := range m.events(session.ID) {
 		switch event.Type {
 		case api.EventCheckpoint:
 			seen.checkpoints, seen.lost = append(seen.checkpoints, event.Checkpoint.Commit), 0
+			seen.began = event.Time.Add(-time.Duration(event.Checkpoint.Seconds * float64(time.Second)))
 			if len(event.Checkpoint.LeftOut) > 0 {
 				m.t.Errorf("left out: %v", event.Checkpoint.LeftOut)
 			}
@@ -199,7 +201,7 @@ func (m *matrixRun) check(session *api.Session) {
 				seen.expected, seen.restored = seen.restored, ""
 			}
 		case api.EventClaude:
-			m.checkStep(string(event.Claude), &seen)
+			m.checkStep(&event, &seen)
 		default:
 		}
 	}
@@ -207,11 +209,18 @@ func (m *matrixRun) check(session *api.Session) {
 
 // sight is what the log has shown so far.
 type sight struct {
-	checkpoints []string          // their commits
-	states      map[string]string // what a step left, by git's id of the files
-	restored    string            // what the files were restored to, if Claude Code has not run since
-	expected    string            // what the next step has to find, if anything
-	lost        int               // steps since the last checkpoint
+	checkpoints []string         // their commits
+	began       time.Time        // when the last one began
+	states      map[string]state // what a step left, by git's id of the files
+	restored    string           // what the files were restored to, if Claude Code has not run since
+	expected    string           // what the next step has to find, if anything
+	lost        int              // steps since the last checkpoint
+}
+
+// state is what a step left: its files, and what is staged of them.
+type state struct {
+	text  string
+	known time.Time
 }
 
 // checkRestored checks that the files are those of the last checkpoint, or of one that a kill met before it was in the log: it
@@ -220,6 +229,8 @@ func (m *matrixRun) checkRestored(event *api.Event, seen *sight) {
 	m.t.Helper()
 	m.t.Logf("restored after %d steps without a checkpoint", seen.lost)
 	seen.restored, seen.expected = "", ""
+	// The checkpoint may have met a later step in its middle: with the files that it left, and before it had staged them.
+	maps.DeleteFunc(seen.states, func(_ string, left state) bool { return left.known.After(seen.began) })
 	if event.Checkpoint != nil {
 		seen.restored = event.Checkpoint.Tree
 	}
@@ -235,8 +246,9 @@ func (m *matrixRun) checkRestored(event *api.Event, seen *sight) {
 
 // checkStep checks what a step has found. One that is written down before Claude Code runs again was taken before the files
 // were restored.
-func (m *matrixRun) checkStep(line string, seen *sight) {
+func (m *matrixRun) checkStep(event *api.Event, seen *sight) {
 	m.t.Helper()
+	line := string(event.Claude)
 	if !strings.Contains(line, "tool_result") {
 		return
 	}
@@ -250,13 +262,13 @@ func (m *matrixRun) checkStep(line string, seen *sight) {
 		if tree != seen.expected {
 			m.t.Errorf("after the restoration a step found %s, not %s", tree, seen.expected)
 		}
-		if state := seen.states[tree]; state != "" && state != before[1] {
-			m.t.Errorf("after the restoration a step found\n%s, and before it was\n%s", before[1], state)
+		if left := seen.states[tree].text; left != "" && left != before[1] {
+			m.t.Errorf("after the restoration a step found\n%s, and before it was\n%s", before[1], left)
 		}
 	}
 	seen.expected = ""
 	tree, _, _ := strings.Cut(after[1], " ")
-	seen.states[tree] = after[1]
+	seen.states[tree] = state{after[1], event.Time}
 }
 
 // nothingIsLeft sees that an agent that has ended leaves nothing but what lasts.
