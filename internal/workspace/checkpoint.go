@@ -108,13 +108,7 @@ func (r *mirror) save(ctx context.Context, place Place, s *scratch, c *captured)
 	if err := r.store(ctx, s, place.ID, commit, last, &state{about: c.about, tree: c.tree, date: date, base: s.baseTree}); err != nil {
 		return nil, err
 	}
-	if _, err := s.git().run(ctx, "update-ref", "refs/last", commit); err != nil && ctx.Err() == nil {
-		r.log.Warn("a checkpoint cannot be remembered; the next one begins anew", "session", place.ID, "err", err)
-	} else if err := s.tidy(ctx, r.grown(s, s.added) > r.slack); err != nil && ctx.Err() == nil {
-		r.log.Warn("a session's scratch cannot be tidied", "session", place.ID, "err", err)
-	} else if r.grown(s, 0) > r.slack {
-		r.grown(s, -r.grown(s, 0))
-	}
+	r.remember(ctx, s, commit)
 	return &api.Checkpoint{Commit: commit, Tree: c.tree, Head: c.about.Commit, LeftOut: c.about.LeftOut, Nested: nestedPaths(c.about.Nested)}, nil
 }
 
@@ -171,12 +165,29 @@ func (r *mirror) newScratch(ctx context.Context, s *scratch) error {
 	return nil
 }
 
-// grown notes how many bytes were added to a scratch, and returns how many there are since it was tidied, as far as this process knows.
-func (r *mirror) grown(s *scratch, by int64) int64 {
+// remember notes in scratch which checkpoint was stored last, and drops what that one does not need.
+func (r *mirror) remember(ctx context.Context, s *scratch, commit string) {
+	if _, err := s.git().run(ctx, "update-ref", "refs/last", commit); err != nil && ctx.Err() == nil {
+		r.log.Warn("a checkpoint cannot be remembered; the next one begins anew", "session", s.place.ID, "err", err)
+		return
+	}
+	large := r.grown(s)
+	if err := s.tidy(ctx, large); err != nil && ctx.Err() == nil {
+		r.log.Warn("a session's scratch cannot be tidied", "session", s.place.ID, "err", err)
+	} else if large {
+		r.mu.Lock()
+		delete(r.added, s.place.Scratch)
+		r.mu.Unlock()
+	}
+}
+
+// grown notes how many bytes this checkpoint has added to its scratch, and reports whether those since it was tidied are too many, as far as
+// this process knows.
+func (r *mirror) grown(s *scratch) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.added[s.place.Scratch] += by
-	return r.added[s.place.Scratch]
+	r.added[s.place.Scratch] += s.added
+	return r.added[s.place.Scratch] > r.slack
 }
 
 // commit makes the checkpoint's commit in scratch.
