@@ -118,7 +118,7 @@ func (t *teardown) sessions(ctx context.Context) (n int, known bool, err error) 
 	}
 	limited, cancel := context.WithTimeout(ctx, agentTime)
 	defer cancel()
-	client, err := t.down.reach(limited)
+	client, err := reachStack(limited, t.client, t.stack)
 	if err != nil {
 		return n, known, ctx.Err()
 	}

@@ -219,7 +219,7 @@ func (d *drill) clean(ctx context.Context, keep bool) error {
 }
 
 // deleteFileSystem deletes the file system, some moments after its last mount target if need be.
-func (d *drill) deleteFileSystem(ctx context.Context) (err error) {
+func (d *drill) deleteFileSystem(ctx context.Context) error {
 	for looks := 1; ; looks++ {
 		inUse, err := d.client.DeleteFileSystem(ctx, d.fileSystem)
 		if !inUse || looks == inUseLooks {

@@ -45,7 +45,7 @@ func untilWithin(ctx context.Context, every, limit time.Duration, late string, l
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := until(limited, every, look)
-	if limited.Err() != nil && ctx.Err() == nil {
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("%s after %s", late, limit)
 	}
 	return err
