@@ -9,11 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
 	"berth/internal/cloud/awstest"
 	"berth/internal/image"
 )
@@ -98,24 +93,7 @@ esac
 			}
 		})
 	}
-	made, err := random.Image(1024, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := made.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	if made, err = mutate.ConfigFile(made, config); err != nil {
-		t.Fatal(err)
-	}
-	tag, err := name.NewTag("claude-code-agent:latest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tarball.WriteToFile(filepath.Join(programs, "image.tar"), tag, made); err != nil {
+	if err := awstest.SaveImage(filepath.Join(programs, "image.tar"), "amd64"); err != nil {
 		t.Fatal(err)
 	}
 	a.env = append(a.env, image.EnvBuilder+"=docker")

@@ -18,11 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"berth/internal/cloud/awstest"
 	"berth/internal/tunnel/ssmtest"
@@ -123,24 +119,7 @@ func newLab(t *testing.T) *lab {
 // saveImage is what the fake builder has built.
 func (l *lab) saveImage(t *testing.T, architecture string) {
 	t.Helper()
-	made, err := random.Image(300, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := made.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", architecture
-	if made, err = mutate.ConfigFile(made, config); err != nil {
-		t.Fatal(err)
-	}
-	tag, err := name.NewTag("claude-code-agent:latest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tarball.WriteToFile(filepath.Join(l.root, "programs/image.tar"), tag, made); err != nil {
+	if err := awstest.SaveImage(filepath.Join(l.root, "programs/image.tar"), architecture); err != nil {
 		t.Fatal(err)
 	}
 }
