@@ -30,13 +30,7 @@ func TestFullDiskUnderEverything(t *testing.T) {
 	}
 	a := plannedAgent(t, scripted.Options{Scripts: []scripted.Script{{Steps: append(steps, scripted.Text("All done."))}}})
 	inside := a.data
-	a.startMounted(`mount -t tmpfs -o size=16m,mode=0700 tmpfs "$BERTH_DATA"`)
-	t.Cleanup(func() { // the volume goes with the agent
-		if a.noKey(); t.Failed() {
-			a.showEvents()
-		}
-		a.data = inside
-	})
+	a.startSmall(inside)
 	session := a.create(api.NewSession{Prompt: "take the steps"})
 	a.eventually("the session waits", func() bool {
 		_, err := os.Stat(filepath.Join(a.data, "work", session.ID, "tree", "waits"))

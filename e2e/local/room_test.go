@@ -24,13 +24,7 @@ func waiting(command string) scripted.Options {
 func TestFilesThatFindNoRoomOnTheVolume(t *testing.T) {
 	a := plannedAgent(t, waiting("head -c 3000000 /dev/urandom > work"))
 	work := a.onDisk()
-	a.startMounted(`mount -t tmpfs -o size=16m,mode=0700 tmpfs "$BERTH_DATA"`)
-	t.Cleanup(func() { // the volume goes with the agent
-		if a.noKey(); t.Failed() {
-			a.showEvents()
-		}
-		a.data = work
-	})
+	a.startSmall(work)
 	session := a.create(api.NewSession{Prompt: "take the steps"})
 	tree := filepath.Join(work, session.ID, "tree")
 	a.eventually("the session waits", func() bool {

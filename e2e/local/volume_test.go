@@ -61,6 +61,18 @@ func (a *agent) startMounted(script string) {
 	a.awaitAnswer()
 }
 
+// startSmall starts berthd on a volume of 16 MB, which goes with the agent: what is left at the end is looked for in a directory that stays.
+func (a *agent) startSmall(stays string) {
+	a.t.Helper()
+	a.startMounted(`mount -t tmpfs -o size=16m,mode=0700 tmpfs "$BERTH_DATA"`)
+	a.t.Cleanup(func() {
+		if a.noKey(); a.t.Failed() {
+			a.showEvents()
+		}
+		a.data = stays
+	})
+}
+
 // fill writes a file that takes all the room of a volume, and returns its name.
 func fill(t *testing.T, dir string) string {
 	t.Helper()
